@@ -1,0 +1,16 @@
+// gimbal inspect: Python parses the words, help included.
+#include "apps/cli/command.h"
+#include "apps/cli/process.h"
+
+namespace gimbal::cli {
+
+Command inspect_command() {
+  return {"inspect", "Show counts, lengths and samples of a dataset folder",
+          [](const Arguments& arguments) -> int {
+            Arguments words = {"inspect"};
+            words.insert(words.end(), arguments.begin(), arguments.end());
+            exec_python(words);
+          }};
+}
+
+}  // namespace gimbal::cli

@@ -1,0 +1,48 @@
+// gimbal train: checks the recipe, then hands over to gimbal-run.
+#include "apps/cli/command.h"
+#include "apps/cli/process.h"
+#include "gimbal/config/load.h"
+
+namespace gimbal::cli {
+namespace {
+
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  gimbal train recipe.yaml\n"
+    "  gimbal train recipe.yaml optimizer.lr=3e-4 train.max_steps=100 model.freeze=[vision.*]\n"
+    "  gimbal train recipe.yaml stages.align.train.max_steps=50\n"
+    "  gimbal train recipe.yaml --nproc 2\n"
+    "  srun gimbal train recipe.yaml\n"
+    "\n"
+    "Without --nproc the variables of torchrun, srun or mpirun are used; without those, one "
+    "process.\n"
+    "\n"
+    "Options of a recipe (as section: {key: value} in the file, section.key=value here). `stages:` "
+    "in the\n"
+    "file is a list of stages, run in order; each has a name and keys that differ from the rest:\n";
+
+int run_train(const Arguments& arguments) {
+  CLI::App app("Train a model as a recipe says.", "gimbal train");
+  std::string recipe;
+  std::vector<std::string> overrides;
+  int num_processes = 1;
+  app.add_option("RECIPE", recipe, "Recipe file (YAML)")->required()->option_text("FILE");
+  app.add_option("KEY=VALUE", overrides, "Options that replace those of the recipe")
+      ->option_text("...");
+  app.add_option("--nproc", num_processes, "Processes to start on this machine")
+      ->check(CLI::PositiveNumber)
+      ->option_text("N");
+  app.footer([] { return kExamples + describe_options(); });
+  parse(app, arguments);
+
+  load_recipe(recipe, overrides, {"model.path", "data.train", "train.run"});
+  Arguments words = {"train", recipe};
+  words.insert(words.end(), overrides.begin(), overrides.end());
+  exec_run(words, num_processes);
+}
+
+}  // namespace
+
+Command train_command() { return {"train", "Train a model as a recipe says", run_train}; }
+
+}  // namespace gimbal::cli

@@ -1,0 +1,111 @@
+#include "apps/cli/process.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <sstream>
+
+#include "gimbal/base/error.h"
+
+namespace gimbal::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string program_name;
+
+bool is_program(const fs::path& path) {
+  return fs::is_regular_file(path) && ::access(path.c_str(), X_OK) == 0;
+}
+
+// The folder that the program was called in, with links left as they are: .venv/bin may hold links
+// to the build folder, and python is beside the link. Then the folder of the file itself.
+std::vector<fs::path> program_folders() {
+  std::vector<fs::path> folders;
+  if (program_name.find('/') != std::string::npos) {
+    folders.push_back(fs::absolute(program_name).parent_path());
+  } else if (const char* path = std::getenv("PATH")) {
+    std::istringstream entries(path);
+    for (std::string entry; std::getline(entries, entry, ':');) {
+      if (!is_program(fs::path(entry) / program_name)) continue;
+      folders.push_back(fs::absolute(entry));
+      break;
+    }
+  }
+  std::error_code error;
+  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  if (!error && (folders.empty() || folders.front() != self.parent_path())) {
+    folders.push_back(self.parent_path());
+  }
+  return folders;
+}
+
+std::string find_neighbour(const std::string& name, const std::string& advice) {
+  std::string tried;
+  for (const fs::path& folder : program_folders()) {
+    if (is_program(folder / name)) return (folder / name).string();
+    tried += "\n  " + (folder / name).string();
+  }
+  throw UserError(concat(name, " is not beside this program", advice, ". Looked for:", tried));
+}
+
+std::string find_python() {
+  if (const char* given = std::getenv("GIMBAL_PYTHON"); given != nullptr && *given != '\0') {
+    GIMBAL_USER_CHECK(is_program(given), "GIMBAL_PYTHON: '", given,
+                      "' is no program; give the path of a Python that has gimbal's packages");
+    return given;
+  }
+  return find_neighbour("python",
+                        "; run `make build` and use .venv/bin/gimbal, or set GIMBAL_PYTHON");
+}
+
+[[noreturn]] void exec(const Arguments& words) {
+  std::vector<char*> argv;
+  for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  ::execv(argv[0], argv.data());
+  throw UserError(concat("cannot start ", words[0], ": ", std::strerror(errno)));
+}
+
+}  // namespace
+
+void set_program_name(const char* argv0) { program_name = argv0 == nullptr ? "" : argv0; }
+
+void exec_python(const Arguments& arguments) {
+  Arguments words = {find_python(), "-m", "gimbal"};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  exec(words);
+}
+
+void exec_run(const Arguments& arguments, int num_processes) {
+  Arguments words = {find_neighbour("gimbal-run", "; run `make build`")};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  if (num_processes == 1) exec(words);
+  if (const char* size = std::getenv("WORLD_SIZE")) {
+    throw UserError(concat("--nproc ", num_processes, " inside a launcher (WORLD_SIZE=", size,
+                           "): leave --nproc out, or unset WORLD_SIZE"));
+  }
+  // torchrun sets this to 1 with a warning when it is not set. train.threads decides anyway.
+  ::setenv("OMP_NUM_THREADS", "1", 0);
+  Arguments launcher = {find_python(), "-m", "gimbal.launch", std::to_string(num_processes)};
+  launcher.insert(launcher.end(), words.begin(), words.end());
+  exec(launcher);
+}
+
+std::string inherited_file(const std::string& content) {
+  // Memory without a name, kept open across exec: there is nothing to delete afterwards.
+  const int fd = ::memfd_create("gimbal", 0);
+  GIMBAL_CHECK(fd >= 0, "memfd_create: ", std::strerror(errno));
+  for (std::size_t done = 0; done < content.size();) {
+    const ssize_t count = ::write(fd, content.data() + done, content.size() - done);
+    GIMBAL_CHECK(count > 0, "memfd: ", std::strerror(errno));
+    done += static_cast<std::size_t>(count);
+  }
+  return concat("/proc/self/fd/", fd);
+}
+
+}  // namespace gimbal::cli

@@ -1,0 +1,25 @@
+// Handing over to the programs beside this one: gimbal-run (libtorch) and the Python of the
+// environment.
+#pragma once
+
+#include "apps/cli/command.h"
+
+namespace gimbal::cli {
+
+/// Remembers how this program was called, to find its neighbours. Call once, first thing in main.
+void set_program_name(const char* argv0);
+
+/// Becomes `python -m gimbal ARGUMENTS`. The Python is the one beside this program, or
+/// $GIMBAL_PYTHON. Throws UserError when there is none.
+[[noreturn]] void exec_python(const Arguments& arguments);
+
+/// Becomes `gimbal-run ARGUMENTS`, in `num_processes` processes under torchrun when that is
+/// above 1. Throws UserError when gimbal-run or Python is missing, or when this process is itself
+/// one of several already.
+[[noreturn]] void exec_run(const Arguments& arguments, int num_processes = 1);
+
+/// The path under which a program that this one becomes can read `content`. It vanishes with the
+/// process.
+std::string inherited_file(const std::string& content);
+
+}  // namespace gimbal::cli

@@ -1,0 +1,46 @@
+#include "gimbal/train/evaluate.h"
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "apps/cli/run/command.h"
+#include "gimbal/base/file.h"
+#include "gimbal/base/log.h"
+#include "gimbal/config/load.h"
+#include "gimbal/train/progress.h"
+
+namespace gimbal::cli {
+
+int run_evaluate(const Arguments& arguments) {
+  CLI::App app;
+  std::string model, data, json, predictions;
+  std::vector<std::string> overrides;
+  app.add_option("--model", model)->required();
+  app.add_option("--data", data)->required();
+  app.add_option("--json", json);
+  app.add_option("--predictions", predictions);
+  app.add_option("overrides", overrides);
+  app.parse(Arguments(arguments.rbegin(), arguments.rend()));
+  overrides.push_back("model.path=" + model);
+  overrides.push_back("data.eval=" + data);
+  const Recipe recipe = load_recipe("", overrides).front().recipe;
+
+  Runtime runtime =
+      make_runtime(recipe.train.device, recipe.train.threads, recipe.train.timeout_seconds);
+  const Dataset dataset(data);
+  BuiltModel built = load_model(model, recipe.model.dtype, runtime);
+  check_dataset_fits(dataset, built.model, model);
+  EvaluateOptions options = evaluate_options(recipe);
+  options.predictions = predictions;
+  const EvaluationResult result =
+      evaluate(dataset, built.model, *built.store, built.compute, runtime, options);
+  if (!runtime.is_main()) return 0;
+  Json figures = to_json(result, options);
+  figures["model"] = model;
+  figures["dataset"] = data;
+  if (!json.empty()) write_file_atomic(json, figures.dump(2) + "\n");
+  std::cout << figures.dump() << "\n";
+  return 0;
+}
+
+}  // namespace gimbal::cli

@@ -1,0 +1,1 @@
+"""The demos: they make their data, train, evaluate and check, with the same commands that a user has."""

@@ -1,0 +1,47 @@
+"""Finds the compiled programs and model folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from gimbal import UserError
+
+
+def find_program(name: str) -> str:
+    """The path of `gimbal` or `gimbal-run`: in $GIMBAL_BIN, beside this Python, or on the PATH."""
+    folders = [os.environ["GIMBAL_BIN"]] if os.environ.get("GIMBAL_BIN") else [os.path.dirname(sys.executable)]
+    for folder in folders:
+        path = Path(folder) / name
+        if path.is_file() and os.access(path, os.X_OK):
+            return str(path)
+    found = shutil.which(name) if not os.environ.get("GIMBAL_BIN") else None
+    if found is None:
+        raise UserError(f"{name} was not found in {folders[0]}; run `make build`, or set GIMBAL_BIN to the folder that has it")
+    return found
+
+
+def model_folder(path: str | Path) -> Path:
+    """A model folder itself, or the exported one of a run folder (of its last stage that has one)."""
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"--model {path}: no such folder")
+    candidates = [path, path / "hf"]
+    if (path / "stages.json").is_file():
+        try:
+            stages = json.loads((path / "stages.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path / 'stages.json'}: not valid JSON ({error})") from error
+        stages = stages.get("stages", []) if isinstance(stages, dict) else stages
+        names = [stage["name"] if isinstance(stage, dict) else str(stage) for stage in stages]
+        candidates += [path / name / "hf" for name in reversed(names)]
+    for candidate in candidates:
+        if (candidate / "config.json").is_file():
+            return candidate
+    raise UserError(
+        f"--model {path}: neither a model folder (config.json) nor a run folder with an exported model (hf/config.json); "
+        "a run exports at its end, and `gimbal export` does it for a checkpoint"
+    )

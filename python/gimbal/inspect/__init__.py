@@ -1,0 +1,1 @@
+"""`gimbal inspect`: counts, length histograms, rejections and decoded samples of a dataset folder."""

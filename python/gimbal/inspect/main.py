@@ -1,0 +1,105 @@
+"""The command line of `gimbal inspect`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from gimbal import UserError
+from gimbal.inspect.dataset import DatasetReader
+from gimbal.inspect.histogram import format_histogram, histogram
+from gimbal.inspect.sample_view import describe_sample, format_sample
+from gimbal.prepare.model import load_tokenizer, tokenizer_sha256
+
+_NUM_REJECTIONS = 3
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise UserError(f"{message} (see gimbal inspect --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="gimbal inspect",
+        description="Show what a dataset folder holds.",
+        epilog="examples:\n  gimbal inspect data/train\n  gimbal inspect data/train --sample 0 --sample 17\n"
+        "  gimbal inspect data/train --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("dataset", help="dataset folder")
+    parser.add_argument("--sample", type=int, action="append", default=[], metavar="I", help="show sample I, decoded (repeatable)")
+    parser.add_argument("--model", metavar="FOLDER", help="model folder with the tokenizer (the manifest's)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def summary(data: DatasetReader) -> dict[str, Any]:
+    """Counts, sources, histograms and rejections as a JSON-ready value."""
+    manifest = data.manifest
+    return {
+        "dataset": str(data.folder),
+        "counts": manifest["counts"],
+        "sources": [{key: s[key] for key in ("name", "weight", "samples", "rejected")} for s in manifest["sources"]],
+        "model": {"type": manifest["model"]["type"], "folder": manifest["model"]["folder"]},
+        "text": histogram(data.index["num_tokens"]),
+        "vision": histogram(data.index["vision_rows"]),
+        "rejected_by_reason": data.rejections(),
+        "first_rejected": data.first_rejections(_NUM_REJECTIONS),
+    }
+
+
+def format_summary(value: dict[str, Any]) -> list[str]:
+    counts = value["counts"]
+    share = counts["loss_tokens"] / max(counts["tokens"], 1)
+    lines = [
+        f"{value['dataset']} (for {value['model']['type']}, {value['model']['folder']})",
+        f"  {counts['samples']:,} samples, {counts['rejected']:,} rejected",
+        f"  {counts['tokens']:,} tokens, {counts['loss_tokens']:,} with loss ({share:.1%}) in {counts['loss_spans']:,} turns",
+        f"  {counts['media']:,} distinct images, shown {counts['media_refs']:,} times, {counts['vision_rows']:,} tiles",
+        "sources:",
+    ]
+    for source in value["sources"]:
+        lines.append(
+            f"  {source['name']}: {source['samples']:,} samples, weight {source['weight']:g}, {source['rejected']:,} rejected"
+        )
+    lines += format_histogram("tokens per sample", value["text"])
+    lines += format_histogram("tiles per sample", value["vision"])
+    if value["rejected_by_reason"]:
+        lines.append("rejected:")
+        for reason, count in sorted(value["rejected_by_reason"].items(), key=lambda item: -item[1]):
+            lines.append(f"  {count:>8,}  {reason}")
+        lines += [f"  e.g. {r['file']}, line {r['line']}: {r['reason']}: {r['detail']}" for r in value["first_rejected"]]
+    return lines
+
+
+def _load_tokenizer(data: DatasetReader, folder: str | None):
+    model = data.manifest["model"]
+    path = Path(folder or model["folder"])
+    if not path.is_dir():
+        raise UserError(f"{path}: the model folder is gone; name one with the same tokenizer with --model")
+    tokenizer = load_tokenizer(path)
+    if tokenizer_sha256(path) != model["tokenizer_sha256"]:
+        raise UserError(f"{path}: its tokenizer is not the one that {data.folder} was made with; name the right one with --model")
+    return tokenizer
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    data = DatasetReader(options.dataset)
+    samples: list[dict[str, Any]] = []
+    if options.sample:
+        infos = [(i, data.sample(i)) for i in options.sample]
+        tokenizer = _load_tokenizer(data, options.model)
+        samples = [describe_sample(data, i, info, tokenizer) for i, info in infos]
+    if options.json:
+        json.dump({"samples": samples} if samples else summary(data), sys.stdout, ensure_ascii=False)
+        print()
+        return 0
+    color = sys.stdout.isatty()
+    lines = [line for value in samples for line in format_sample(value, color)] if samples else format_summary(summary(data))
+    print("\n".join(lines))
+    return 0

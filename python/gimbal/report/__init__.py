@@ -1,0 +1,1 @@
+"""`gimbal report`: one self-contained HTML page of a run folder, and its scalars for TensorBoard."""

@@ -1,0 +1,135 @@
+// The user's recipe: plain structs with defaults. visit.h lists every field with its name and help
+// text.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace gimbal {
+
+enum class DType { kFloat32, kBFloat16, kFloat64 };
+enum class WeightInit { kPretrained, kRandom };
+enum class Recompute { kKeep, kFull };
+enum class ScheduleKind { kConstant, kLinear, kCosine };
+enum class BalanceMethod { kGimbal, kRandom };
+enum class DeviceKind { kAuto, kCpu, kCuda };
+
+/// One set of files with one weight, read by `gimbal prepare`.
+struct SourceConfig {
+  std::string name;
+  std::vector<std::string> files;
+  double weight = 1.0;
+  std::string media_root;  // empty: the folder of the file
+};
+
+struct PrepareConfig {
+  std::string out;
+  std::vector<SourceConfig> sources;
+  std::int64_t max_tokens = 0;  // 0: no limit
+  std::int64_t workers = 0;     // 0: one per core
+  bool strict = false;
+};
+
+struct ModelConfig {
+  std::string path;
+  WeightInit init = WeightInit::kPretrained;
+  DType dtype = DType::kFloat32;
+  std::vector<std::string> freeze;  // block or parameter name patterns with *
+  Recompute recompute = Recompute::kKeep;
+  std::vector<std::string> recompute_blocks;  // patterns; empty: all blocks
+};
+
+struct DataConfig {
+  std::string train;                      // dataset folder
+  std::string eval;                       // dataset folder; empty: no evaluation
+  std::map<std::string, double> weights;  // per source; absent: as in the manifest
+  std::int64_t workers = 1;
+  std::int64_t prefetch_packs = 4;
+};
+
+struct BalanceConfig {
+  BalanceMethod method = BalanceMethod::kGimbal;
+  std::int64_t text_cap = 4096;
+  std::int64_t vision_cap = 0;  // 0: no cap
+  std::int64_t packs_per_step = 1;
+  std::int64_t micro_batches = 1;     // micro-batches that each pack is run in; 0: one per sample
+  std::int64_t samples_per_pack = 0;  // 0: no limit
+};
+
+/// Learning rate and weight decay of the parameters whose names match.
+struct ParameterGroupConfig {
+  std::string pattern;
+  double lr_scale = 1.0;
+  double weight_decay = -1.0;  // negative: as optimizer.weight_decay
+};
+
+struct OptimizerConfig {
+  double lr = 1e-4;
+  ScheduleKind schedule = ScheduleKind::kCosine;
+  std::int64_t warmup_steps = 0;
+  double min_lr_ratio = 0.0;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0.01;
+  bool decay_norms_and_biases = false;
+  double clip_norm = 1.0;  // 0: no clipping
+  std::vector<ParameterGroupConfig> groups;
+};
+
+struct TrainConfig {
+  std::string run;  // run folder
+  std::int64_t seed = 0;
+  std::int64_t max_steps = 0;  // 0: by epochs
+  double epochs = 1.0;
+  DeviceKind device = DeviceKind::kAuto;
+  std::int64_t threads = 0;  // per process; 0: cores / processes on the machine
+  std::int64_t loss_chunk_rows = 1024;
+  std::int64_t max_bad_steps = 5;  // non-finite steps in a row before the run stops
+  bool resume = true;
+  double timeout_seconds = 600;
+};
+
+struct EvaluateConfig {
+  std::int64_t every_steps = 0;  // 0: at the end only
+  std::int64_t max_samples = 0;  // 0: all
+  std::int64_t max_new_tokens = 64;
+  std::int64_t text_cap = 0;  // 0: as balance.text_cap
+  bool generate = true;
+};
+
+struct CheckpointConfig {
+  std::int64_t every_steps = 0;  // 0: at the end only
+  std::int64_t keep_last = 2;
+  bool export_hf = true;  // write RUN/hf at the end
+};
+
+struct LogConfig {
+  std::int64_t every_steps = 10;
+  bool tensorboard = false;
+};
+
+struct Recipe {
+  std::string name = "run";
+  PrepareConfig prepare;
+  ModelConfig model;
+  DataConfig data;
+  BalanceConfig balance;
+  OptimizerConfig optimizer;
+  TrainConfig train;
+  EvaluateConfig evaluate;
+  CheckpointConfig checkpoint;
+  LogConfig log;
+};
+
+/// A recipe is run stage by stage; each stage is the base recipe with its own overrides and starts
+/// from the weights of the one before. A recipe without `stages` has one stage, named like the
+/// recipe.
+struct StageRecipe {
+  std::string name;
+  Recipe recipe;
+};
+
+}  // namespace gimbal

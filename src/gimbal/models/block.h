@@ -1,0 +1,53 @@
+// The unit of a model: what is profiled, cut, sharded, recomputed, traced and named in checkpoints.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gimbal/models/flow.h"
+#include "gimbal/nn/kv_cache.h"
+#include "gimbal/nn/parameter.h"
+#include "gimbal/tensor/batch.h"
+
+namespace gimbal {
+
+/// What the forward pass is for.
+enum class PassKind {
+  kLoss,      // training and evaluation: the head sets flow.loss from batch.loss_rows_Q
+  kAllLogits, // the head sets flow.logits of every text row
+  kNextLogits // generation: the head sets flow.logits of the last row of each sequence; attention uses and fills `cache`
+};
+
+struct PassContext {
+  const Batch& batch;
+  PassKind kind = PassKind::kLoss;
+  KvCache* cache = nullptr;
+  std::int64_t loss_chunk_rows = 1024;
+};
+
+class Block {
+ public:
+  explicit Block(std::string name) : name_(std::move(name)) {}
+  virtual ~Block() = default;
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+
+  /// Reads only `context`, the flow and its bound parameters; keeps no state. Zero rows in a stream are valid.
+  virtual Flow forward(const PassContext& context, const Flow& in) const = 0;
+
+  const std::string& name() const { return name_; }
+  /// The parameters that this block owns.
+  const std::vector<ParameterPtr>& parameters() const { return list_.all(); }
+  /// Parameters of other blocks that forward uses as well (tied embeddings).
+  const std::vector<ParameterPtr>& borrowed() const { return borrowed_; }
+
+ protected:
+  ParameterList list_;
+  std::vector<ParameterPtr> borrowed_;
+
+ private:
+  std::string name_;
+};
+
+}  // namespace gimbal

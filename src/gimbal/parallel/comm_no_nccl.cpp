@@ -1,0 +1,22 @@
+// Stands in for comm_nccl.cpp where torch was built without NCCL.
+#ifndef USE_C10D_NCCL
+
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/Store.hpp>
+
+#include "gimbal/base/error.h"
+#include "gimbal/parallel/comm_c10d.h"
+
+namespace gimbal {
+
+c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const CommSetup& setup,
+                                                    const c10::Device& device) {
+  throw UserError(concat("this torch has no NCCL: ", setup.launch.world_size,
+                         " processes cannot train on ", device.str(),
+                         "; install a CUDA build of torch and build again, or set "
+                         "train.device=cpu"));
+}
+
+}  // namespace gimbal
+
+#endif  // USE_C10D_NCCL

@@ -1,0 +1,38 @@
+// Memory of this process, and what training will need.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "gimbal/arch/model_desc.h"
+
+namespace gimbal {
+
+/// The most bytes of main memory that the process has held so far.
+std::int64_t peak_resident_bytes();
+
+/// What decides the bytes that a rank holds when every rank has all parameters.
+struct MemorySetting {
+  int master_bytes = 4;      // per value: parameters, gradients, moments
+  int compute_bytes = 4;     // per value: activations, and a copy of the parameters if it differs
+  std::vector<bool> frozen;  // per block: no gradients, no moments
+  std::vector<bool> full_recompute;  // per block
+};
+
+struct MemoryEstimate {
+  double parameter_bytes = 0;  // master values and, if any, the compute copy
+  double gradient_bytes = 0;
+  double optimizer_bytes = 0;  // AdamW's two moments
+  double activation_bytes = 0;
+  double total_bytes() const {
+    return parameter_bytes + gradient_bytes + optimizer_bytes + activation_bytes;
+  }
+};
+
+/// Estimate for one micro-batch of size `work`. Blocks kept hold their saved values until backward;
+/// recomputed ones hold the input and, one at a time, their saved values; frozen blocks before all
+/// trainable ones hold nothing. Library workspaces and the data pipeline are not part of it.
+MemoryEstimate estimate_training_memory(const ModelDesc& model, const WorkSize& work,
+                                        const MemorySetting& setting);
+
+}  // namespace gimbal

@@ -1,0 +1,179 @@
+#include "gimbal/train/build.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "gimbal/base/error.h"
+#include "gimbal/base/json.h"
+#include "gimbal/checkpoint/hf_folder.h"
+#include "gimbal/tensor/dtype.h"
+#include "gimbal/train/weights.h"
+
+namespace gimbal {
+namespace {
+
+at::Device choose_device(DeviceKind kind, int local_rank) {
+  const bool has_cuda = at::globalContext().hasCUDA();
+  GIMBAL_USER_CHECK(
+      kind != DeviceKind::kCuda || has_cuda,
+      "train.device=cuda, but no CUDA device is usable here. Use train.device=auto or cpu.");
+  if (kind == DeviceKind::kCpu || !has_cuda) return at::Device(at::kCPU);
+  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank));
+}
+
+}  // namespace
+
+Runtime make_runtime(DeviceKind device, std::int64_t threads, double timeout_seconds) {
+  Runtime runtime;
+  runtime.launch = read_launch_info();
+  runtime.device = choose_device(device, runtime.launch.local_rank);
+  if (threads == 0) {
+    const auto cores = static_cast<std::int64_t>(std::max(1U, std::thread::hardware_concurrency()));
+    threads = std::max<std::int64_t>(1, cores / runtime.launch.local_world_size);
+  }
+  at::set_num_threads(static_cast<int>(threads));
+  runtime.comm =
+      make_world_comm(runtime.launch, runtime.device,
+                      std::chrono::milliseconds(static_cast<std::int64_t>(timeout_seconds * 1000)));
+  return runtime;
+}
+
+at::ScalarType compute_dtype(DType dtype) { return scalar_type(dtype); }
+
+at::ScalarType master_dtype(DType dtype) {
+  return dtype == DType::kFloat64 ? at::kDouble : at::kFloat;
+}
+
+Model make_model_of_folder(const std::filesystem::path& folder) {
+  const std::filesystem::path config = folder / "config.json";
+  GIMBAL_USER_CHECK(std::filesystem::is_directory(folder), "model folder '", folder.string(),
+                    "' does not exist");
+  GIMBAL_USER_CHECK(std::filesystem::exists(config), "model folder '", folder.string(),
+                    "' has no config.json. Give the folder of a Hugging Face model.");
+  return make_model(read_json(config), config.string());
+}
+
+BuiltModel load_model(const std::filesystem::path& folder, DType dtype, Runtime& runtime) {
+  BuiltModel built{make_model_of_folder(folder), folder, compute_dtype(dtype), nullptr};
+  freeze_parameters(built.model, {"*"});
+  built.store =
+      make_replicated_store(built.model.blocks, *runtime.comm, master_dtype(dtype), built.compute,
+                            runtime.device, [](const Parameter&) { return 0; });
+  load_hf_weights(built.model, *built.store, folder);
+  return built;
+}
+
+void check_dataset_fits(const Dataset& dataset, const Model& model,
+                        const std::filesystem::path& folder) {
+  const DatasetModelInfo& info = dataset.model();
+  const std::string data = "dataset '" + dataset.folder().string() + "'";
+  GIMBAL_USER_CHECK(info.vocab_size <= model.vocab_size, data, " was made with ", info.vocab_size,
+                    " tokens, the model in '", folder.string(), "' has vocab_size ",
+                    model.vocab_size, ". Run gimbal prepare with this model folder.");
+  const bool has_images =
+      std::any_of(dataset.samples().begin(), dataset.samples().end(),
+                  [](const SampleRecord& record) { return record.num_media > 0; });
+  if (has_images) {
+    GIMBAL_USER_CHECK(model.image_token_id >= 0, data, " has pictures, the model in '",
+                      folder.string(), "' is a text model (model_type ", model.type, ").");
+    GIMBAL_USER_CHECK(info.image_token_id == model.image_token_id &&
+                          info.image_seq_length == model.image_seq_length,
+                      data, " was made with image_token_id ", info.image_token_id,
+                      " and image_seq_length ", info.image_seq_length, ", the model in '",
+                      folder.string(), "' has ", model.image_token_id, " and ",
+                      model.image_seq_length, ". Run gimbal prepare with this model folder.");
+  }
+  const std::string sha256 = tokenizer_sha256(folder);
+  GIMBAL_USER_CHECK(
+      info.tokenizer_sha256 == sha256, data, " was made with another tokenizer (fingerprint ",
+      info.tokenizer_sha256.substr(0, 12), "...) than the one in '", folder.string(), "' (",
+      sha256.substr(0, 12), "...). Run gimbal prepare with this model folder.");
+}
+
+void check_same_on_all_ranks(Comm& comm, const std::string& value, const std::string& what) {
+  const std::vector<std::string> values = all_gather_bytes(comm, value, "check " + what);
+  for (std::size_t rank = 1; rank < values.size(); ++rank) {
+    GIMBAL_USER_CHECK(values[rank] == values[0], "rank ", rank, " has another ", what,
+                      " than rank 0. All ranks have to see the same recipe and the same files.");
+  }
+}
+
+std::vector<StreamCost> stream_costs(const ModelDesc& desc) {
+  // Forward + backward is three times forward for trainable blocks; a constant factor does not
+  // change the balance.
+  StreamCost text{0, 0};
+  StreamCost vision{0, 0};
+  for (const BlockDesc& block : desc.blocks) {
+    switch (block.kind) {
+      case BlockKind::kVisionEmbed:
+      case BlockKind::kVisionLayer:
+      case BlockKind::kProjector:
+        vision.per_row += block.flops_per_row;
+        break;
+      case BlockKind::kTextEmbed:
+      case BlockKind::kTextLayer:
+      case BlockKind::kTextNorm:
+        text.per_row += block.flops_per_row;
+        text.per_pair += block.flops_per_pair;
+        break;
+      case BlockKind::kTextHead:
+        break;  // its rows are the loss tokens, a small part of the text rows that is alike in all
+                // packs
+    }
+  }
+  return {text, vision};
+}
+
+SamplerOptions sampler_options(const Recipe& recipe, const Dataset& dataset,
+                               const ModelDesc& desc) {
+  SamplerOptions options;
+  options.method =
+      recipe.balance.method == BalanceMethod::kRandom ? PackMethod::kRandom : PackMethod::kGimbal;
+  options.caps.rows = {static_cast<std::uint64_t>(recipe.balance.text_cap),
+                       static_cast<std::uint64_t>(recipe.balance.vision_cap)};
+  options.caps.samples = static_cast<std::uint64_t>(recipe.balance.samples_per_pack);
+  options.random_group = static_cast<std::uint64_t>(recipe.balance.samples_per_pack);
+  options.costs = stream_costs(desc);
+  options.packs_per_step = static_cast<std::uint64_t>(recipe.balance.packs_per_step);
+  options.seed = static_cast<std::uint64_t>(recipe.train.seed);
+  bool weighted = false;
+  for (const DatasetSource& source : dataset.sources()) {
+    const auto given = recipe.data.weights.find(source.name);
+    options.source_weights.push_back(given == recipe.data.weights.end() ? source.weight
+                                                                        : given->second);
+    weighted = weighted || options.source_weights.back() != 1.0;
+  }
+  for (const auto& [name, weight] : recipe.data.weights) {
+    const bool known =
+        std::any_of(dataset.sources().begin(), dataset.sources().end(),
+                    [&](const DatasetSource& source) { return source.name == name; });
+    GIMBAL_USER_CHECK(known, "data.weights: dataset '", dataset.folder().string(),
+                      "' has no source '", name, "'");
+  }
+  if (!weighted) {
+    options.source_weights.clear();
+    return options;
+  }
+  options.sources.reserve(dataset.num_samples());
+  for (const SampleRecord& record : dataset.samples()) options.sources.push_back(record.source);
+  return options;
+}
+
+std::vector<TapeLevel> tape_levels(const ModelConfig& config, const Model& model) {
+  std::vector<TapeLevel> levels(model.blocks.size(), TapeLevel::kKeep);
+  if (config.recompute == Recompute::kKeep) return levels;
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    const bool chosen = config.recompute_blocks.empty() ||
+                        std::any_of(config.recompute_blocks.begin(), config.recompute_blocks.end(),
+                                    [&](const std::string& p) {
+                                      return matches_pattern(p, model.blocks[i]->name());
+                                    });
+    if (chosen) levels[i] = TapeLevel::kFull;
+  }
+  return levels;
+}
+
+}  // namespace gimbal

@@ -1,0 +1,233 @@
+#include "gimbal/train/evaluate.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/tensor.h>
+
+#include <algorithm>
+#include <chrono>
+#include <sstream>
+
+#include "gimbal/base/file.h"
+#include "gimbal/tensor/prefetch.h"
+#include "gimbal/train/generate.h"
+
+namespace gimbal {
+namespace {
+
+constexpr std::size_t kMostSequences = 256;
+
+/// One assistant turn to generate.
+struct Turn {
+  std::uint32_t sample;
+  std::uint32_t span;
+  std::uint32_t prompt_tokens;
+};
+
+std::vector<std::uint32_t> choose_samples(const Dataset& dataset, std::int64_t max_samples) {
+  const std::size_t total = dataset.num_samples();
+  const std::size_t count =
+      max_samples == 0 ? total : std::min(total, static_cast<std::size_t>(max_samples));
+  std::vector<std::uint32_t> chosen(count);
+  for (std::size_t i = 0; i < count; ++i) chosen[i] = static_cast<std::uint32_t>(i * total / count);
+  return chosen;
+}
+
+/// The reference answer: the span without end-of-sequence tokens at its end.
+std::vector<std::int64_t> reference_tokens(const Dataset& dataset, const Turn& turn) {
+  const LossSpan span = dataset.loss_spans(turn.sample)[turn.span];
+  const auto tokens = dataset.tokens(turn.sample).subspan(span.begin, span.end - span.begin);
+  std::vector<std::int64_t> reference(tokens.begin(), tokens.end());
+  const auto& eos = dataset.model().eos_token_ids;
+  while (!reference.empty() && std::find(eos.begin(), eos.end(), reference.back()) != eos.end())
+    reference.pop_back();
+  return reference;
+}
+
+class Evaluation {
+ public:
+  Evaluation(const Dataset& dataset, const Model& model, ParameterStore& store,
+             at::ScalarType dtype, Runtime& runtime, const EvaluateOptions& options)
+      : dataset_(dataset),
+        model_(model),
+        store_(store),
+        dtype_(dtype),
+        runtime_(runtime),
+        options_(options),
+        processor_(dataset.image_processor()),
+        samples_(choose_samples(dataset, options.max_samples)) {}
+
+  EvaluationResult run() {
+    const auto start = std::chrono::steady_clock::now();
+    const at::NoGradGuard no_grad;
+    EvaluationResult result;
+    result.samples = samples_.size();
+    measure_loss(result);
+    if (options_.generate) measure_answers(result);
+    result.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return result;
+  }
+
+ private:
+  void measure_loss(EvaluationResult& result);
+  void measure_answers(EvaluationResult& result);
+  std::vector<std::vector<Turn>> turn_groups() const;
+  std::uint64_t generate_group(const std::vector<Turn>& group, std::ostringstream& lines);
+  at::Tensor sum_over_ranks(at::Tensor values, const char* name) {
+    values = values.to(runtime_.device);
+    runtime_.comm->all_reduce_sum(values, name)->wait();
+    return values.to(at::kCPU);
+  }
+  std::size_t rank() const { return static_cast<std::size_t>(runtime_.comm->rank()); }
+  std::size_t world() const { return static_cast<std::size_t>(runtime_.comm->size()); }
+
+  const Dataset& dataset_;
+  const Model& model_;
+  ParameterStore& store_;
+  at::ScalarType dtype_;
+  Runtime& runtime_;
+  const EvaluateOptions& options_;
+  ImageProcessor processor_;
+  std::vector<std::uint32_t> samples_;
+};
+
+void Evaluation::measure_loss(EvaluationResult& result) {
+  const std::vector<std::uint32_t> rows = sample_rows(dataset_);
+  const SampleSizes sizes{rows, 2};
+  std::uint64_t cap = static_cast<std::uint64_t>(options_.text_cap);
+  for (const std::uint32_t sample : samples_)
+    cap = std::max<std::uint64_t>(cap, dataset_.sample(sample).num_tokens);
+  const Packs packs = pack_samples(sizes, PackCaps{{cap, 0}, 0}, samples_);
+
+  std::size_t next_pack = rank();
+  Prefetcher prefetcher(dataset_, processor_, static_cast<int>(options_.workers), 4,
+                        [&](std::vector<std::uint32_t>& out) {
+                          if (next_pack >= packs.size()) return false;
+                          out.assign(packs[next_pack].begin(), packs[next_pack].end());
+                          next_pack += world();
+                          return true;
+                        });
+  double loss_sum = 0;
+  double loss_tokens = 0;
+  for (Batch batch; prefetcher.next(batch);) {
+    const Batch placed = to_device(batch, runtime_.device);
+    const PassContext context{placed, PassKind::kLoss, nullptr, options_.loss_chunk_rows};
+    loss_sum += run_forward(model_, store_, context).loss.item<double>();
+    loss_tokens += static_cast<double>(placed.loss_rows_Q.numel());
+  }
+  const at::Tensor sums =
+      sum_over_ranks(at::tensor({loss_sum, loss_tokens}, at::kDouble), "evaluation loss");
+  result.loss_tokens = static_cast<std::uint64_t>(sums[1].item<double>());
+  result.loss = result.loss_tokens == 0 ? 0.0 : sums[0].item<double>() / sums[1].item<double>();
+}
+
+std::vector<std::vector<Turn>> Evaluation::turn_groups() const {
+  std::vector<Turn> turns;
+  for (const std::uint32_t sample : samples_) {
+    const auto spans = dataset_.loss_spans(sample);
+    for (std::uint32_t i = 0; i < spans.size(); ++i) turns.push_back({sample, i, spans[i].begin});
+  }
+  // Prompts of like length together: the cache of a group is as long as its longest prompt.
+  std::stable_sort(turns.begin(), turns.end(),
+                   [](const Turn& a, const Turn& b) { return a.prompt_tokens < b.prompt_tokens; });
+  std::vector<std::vector<Turn>> groups;
+  std::uint64_t tokens = 0;
+  for (const Turn& turn : turns) {
+    const bool full = groups.empty() || groups.back().size() >= kMostSequences ||
+                      tokens + turn.prompt_tokens > static_cast<std::uint64_t>(options_.text_cap);
+    if (full) {
+      groups.emplace_back();
+      tokens = 0;
+    }
+    groups.back().push_back(turn);
+    tokens += turn.prompt_tokens;
+  }
+  return groups;
+}
+
+std::uint64_t Evaluation::generate_group(const std::vector<Turn>& group,
+                                         std::ostringstream& lines) {
+  std::vector<std::uint32_t> samples, prompt_tokens;
+  std::vector<std::vector<std::int64_t>> references;
+  std::size_t longest = 0;
+  for (const Turn& turn : group) {
+    samples.push_back(turn.sample);
+    prompt_tokens.push_back(turn.prompt_tokens);
+    references.push_back(reference_tokens(dataset_, turn));
+    longest = std::max(longest, references.back().size());
+  }
+  const Batch prompts =
+      to_device(collate_prompts(dataset_, processor_, samples, prompt_tokens), runtime_.device);
+  GenerateOptions options;
+  options.max_new_tokens =
+      std::min(options_.max_new_tokens, static_cast<std::int64_t>(longest) + 1);
+  options.eos_token_ids = dataset_.model().eos_token_ids;
+  const std::vector<Answer> answers = generate(model_, store_, prompts, dtype_, options);
+  std::uint64_t matches = 0;
+  for (std::size_t i = 0; i < group.size(); ++i) {
+    const bool match = answers[i].ended && answers[i].tokens == references[i];
+    matches += match ? 1 : 0;
+    lines << Json{{"sample", group[i].sample},
+                  {"span", group[i].span},
+                  {"reference", references[i]},
+                  {"predicted", answers[i].tokens},
+                  {"match", match}}
+                 .dump()
+          << "\n";
+  }
+  return matches;
+}
+
+void Evaluation::measure_answers(EvaluationResult& result) {
+  const std::vector<std::vector<Turn>> groups = turn_groups();
+  std::ostringstream lines;
+  double answers = 0;
+  double matches = 0;
+  for (std::size_t i = rank(); i < groups.size(); i += world()) {
+    matches += static_cast<double>(generate_group(groups[i], lines));
+    answers += static_cast<double>(groups[i].size());
+  }
+  const at::Tensor sums =
+      sum_over_ranks(at::tensor({answers, matches}, at::kDouble), "evaluation answers");
+  result.answers = static_cast<std::uint64_t>(sums[0].item<double>());
+  result.matches = static_cast<std::uint64_t>(sums[1].item<double>());
+  if (options_.predictions.empty()) return;
+  std::string all;
+  for (const std::string& part : all_gather_bytes(*runtime_.comm, lines.str(), "predictions"))
+    all += part;
+  if (runtime_.is_main()) write_file_atomic(options_.predictions, all);
+}
+
+}  // namespace
+
+EvaluateOptions evaluate_options(const Recipe& recipe) {
+  EvaluateOptions options;
+  options.text_cap =
+      recipe.evaluate.text_cap > 0 ? recipe.evaluate.text_cap : recipe.balance.text_cap;
+  options.max_samples = recipe.evaluate.max_samples;
+  options.max_new_tokens = recipe.evaluate.max_new_tokens;
+  options.generate = recipe.evaluate.generate;
+  options.loss_chunk_rows = recipe.train.loss_chunk_rows;
+  options.workers = recipe.data.workers;
+  return options;
+}
+
+Json to_json(const EvaluationResult& result, const EvaluateOptions& options) {
+  Json json{{"loss", result.loss},
+            {"loss_tokens", result.loss_tokens},
+            {"samples", result.samples},
+            {"seconds", result.seconds}};
+  if (options.generate) {
+    json["answers"] = result.answers;
+    json["matches"] = result.matches;
+    json["exact_match"] = result.exact_match();
+  }
+  return json;
+}
+
+EvaluationResult evaluate(const Dataset& dataset, const Model& model, ParameterStore& store,
+                          at::ScalarType dtype, Runtime& runtime, const EvaluateOptions& options) {
+  return Evaluation(dataset, model, store, dtype, runtime, options).run();
+}
+
+}  // namespace gimbal

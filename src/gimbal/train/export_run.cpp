@@ -1,0 +1,39 @@
+#include "gimbal/train/export_run.h"
+
+#include "gimbal/base/error.h"
+#include "gimbal/checkpoint/run_checkpoint.h"
+#include "gimbal/config/load.h"
+#include "gimbal/train/weights.h"
+
+namespace gimbal {
+namespace {
+
+/// The folder of the last stage with a checkpoint; `run` itself when it has no stages.
+std::filesystem::path last_stage_folder(const std::filesystem::path& run) {
+  if (!std::filesystem::exists(run / "stages.json")) return run;
+  std::filesystem::path last = run;
+  for (const Json& name : read_json(run / "stages.json")) {
+    const std::filesystem::path folder = run / name.get<std::string>();
+    if (std::filesystem::exists(folder / "checkpoints")) last = folder;
+  }
+  return last;
+}
+
+}  // namespace
+
+std::int64_t export_run(const std::filesystem::path& run, const std::filesystem::path& out, Runtime& runtime) {
+  const std::filesystem::path folder = last_stage_folder(run);
+  const auto checkpoint = find_latest_checkpoint(folder);
+  GIMBAL_USER_CHECK(checkpoint, "run folder '", folder.string(), "' has no complete checkpoint to export");
+  const Recipe recipe = load_recipe(folder / "recipe.yaml", {}).front().recipe;
+  const Model model = make_model_of_folder(recipe.model.path);
+  const auto store = make_replicated_store(model.blocks, *runtime.comm, master_dtype(recipe.model.dtype),
+                                           compute_dtype(recipe.model.dtype), runtime.device,
+                                           [](const Parameter&) { return 0; });
+  const TrainingState state = load_checkpoint(*checkpoint, store->shards(), {});
+  const at::ScalarType dtype = recipe.model.dtype == DType::kBFloat16 ? at::kBFloat16 : at::kFloat;
+  export_hf(model, *store, dtype, recipe.model.path, out);
+  return static_cast<std::int64_t>(state.step);
+}
+
+}  // namespace gimbal

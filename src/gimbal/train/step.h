@@ -1,0 +1,60 @@
+// One optimizer update: micro-batches forward and backward, reduction, clipping, AdamW.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "gimbal/config/recipe.h"
+#include "gimbal/optim/adamw.h"
+#include "gimbal/train/batch_stream.h"
+#include "gimbal/train/build.h"
+#include "gimbal/train/metrics.h"
+#include "gimbal/train/parameter_groups.h"
+#include "gimbal/train/tape.h"
+
+namespace gimbal {
+
+struct StepResult {
+  double loss = 0;                       // mean over the loss tokens of the step, all ranks
+  double grad_norm = 0;                  // before clipping
+  bool skipped = false;                  // loss or norm was not finite: nothing was updated
+  int signal = 0;                        // a stop signal that any rank has received
+  std::vector<std::string> bad_samples;  // when skipped: the samples of the micro-batches whose
+                                         // loss was not finite, or all of the step's
+  std::vector<StepTimes> times;          // per rank
+};
+
+class StepRunner {
+ public:
+  /// The references must outlive the runner.
+  StepRunner(const Recipe& recipe, const Dataset& dataset, const Model& model,
+             ParameterStore& store, AdamW& optimizer, const ParameterGroups& groups,
+             Runtime& runtime);
+
+  /// Collective. `lr`: base learning rate of this step. Throws UserError that names the samples
+  /// when memory does not suffice.
+  StepResult run(const StepPlan& plan, BatchStream& stream, double lr);
+
+ private:
+  /// What this rank saw in its micro-batches.
+  struct LocalResult {
+    double loss_sum = 0;
+    std::vector<std::uint32_t> bad_samples;
+    StepTimes times;
+  };
+
+  LocalResult run_micro_batches(const StepPlan& plan, BatchStream& stream);
+  /// Loss of the step and the ranks' times and signals: one small all-gather.
+  void exchange(const StepPlan& plan, const LocalResult& local, StepResult& result);
+  void name_bad_samples(const StepPlan& plan, const LocalResult& local, StepResult& result);
+
+  const Recipe& recipe_;
+  const Dataset& dataset_;
+  ParameterStore& store_;
+  AdamW& optimizer_;
+  const ParameterGroups& groups_;
+  Runtime& runtime_;
+  Tape tape_;
+};
+
+}  // namespace gimbal

@@ -1,0 +1,81 @@
+#include "gimbal/train/step_plan.h"
+
+#include <algorithm>
+
+#include "gimbal/base/error.h"
+
+namespace gimbal {
+
+double StepPlan::waste() const {
+  double sum = 0;
+  double most = 0;
+  for (const RankLoad& load : loads) {
+    sum += load.cost;
+    most = std::max(most, load.cost);
+  }
+  return most > 0 ? 1.0 - sum / (most * static_cast<double>(loads.size())) : 0.0;
+}
+
+std::vector<std::uint32_t> sample_rows(const Dataset& dataset) {
+  std::vector<std::uint32_t> rows;
+  rows.reserve(dataset.num_samples() * 2);
+  for (const SampleRecord& record : dataset.samples()) {
+    rows.push_back(record.num_tokens);
+    rows.push_back(record.vision_rows);
+  }
+  return rows;
+}
+
+StepPlanner::StepPlanner(const Dataset& dataset, SampleSizes sizes, SamplerOptions options,
+                         std::int64_t micro_batches, int rank, int world_size)
+    : dataset_(dataset),
+      sizes_(sizes),
+      options_(options),
+      sampler_(sizes, std::move(options)),
+      micro_batches_(micro_batches),
+      rank_(rank),
+      world_size_(world_size) {}
+
+void StepPlanner::add_pack(RankLoad& load, std::span<const std::uint32_t> pack) const {
+  for (const std::uint32_t sample : pack) {
+    const SampleRecord& record = dataset_.sample(sample);
+    const double tokens = record.num_tokens;
+    load.cost += sample_cost(sizes_, sample, options_.costs);
+    load.samples += 1;
+    load.tokens += record.num_tokens;
+    load.loss_tokens += record.num_loss_tokens;
+    load.vision_rows += record.vision_rows;
+    load.media += record.num_media;
+    load.work.text_rows += tokens;
+    load.work.text_pairs += tokens * tokens;
+    load.work.loss_rows += record.num_loss_tokens;
+    load.work.vision_tiles += record.vision_rows;
+  }
+}
+
+StepPlan StepPlanner::plan(Position position) {
+  const EpochOrder& order = sampler_.epoch(position.epoch);
+  GIMBAL_CHECK(position.step_in_epoch < order.num_steps(), "step ", position.step_in_epoch,
+               " of epoch ", position.epoch, " which has ", order.num_steps());
+  StepPlan plan;
+  plan.position = position;
+  plan.loads.resize(static_cast<std::size_t>(world_size_));
+  const std::uint64_t num_packs = order.packs_in_step(position.step_in_epoch);
+  for (std::uint64_t i = 0; i < num_packs; ++i) {
+    const auto pack = order.pack(position.step_in_epoch, i);
+    const std::size_t owner = i % static_cast<std::uint64_t>(world_size_);
+    add_pack(plan.loads[owner], pack);
+    if (owner != static_cast<std::size_t>(rank_)) continue;
+    for (auto& part : split_pack(pack, micro_batches_, sizes_, options_.costs))
+      plan.micro_batches.push_back(std::move(part));
+  }
+  // A rank without a pack still takes part in every collective of the step.
+  if (plan.micro_batches.empty()) plan.micro_batches.emplace_back();
+  for (const RankLoad& load : plan.loads) plan.loss_tokens += load.loss_tokens;
+  const bool last = position.step_in_epoch + 1 == order.num_steps();
+  plan.next =
+      last ? Position{position.epoch + 1, 0} : Position{position.epoch, position.step_in_epoch + 1};
+  return plan;
+}
+
+}  // namespace gimbal

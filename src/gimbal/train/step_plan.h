@@ -1,0 +1,72 @@
+// Who runs what in a step: computed by every rank alike from the index, without a message.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "gimbal/arch/model_desc.h"
+#include "gimbal/balance/sampler.h"
+#include "gimbal/data/dataset.h"
+
+namespace gimbal {
+
+/// Place in the global order.
+struct Position {
+  std::uint64_t epoch = 0;
+  std::uint64_t step_in_epoch = 0;
+};
+
+/// What one rank has to do in a step.
+struct RankLoad {
+  double cost = 0;
+  std::uint64_t samples = 0;
+  std::uint64_t tokens = 0;
+  std::uint64_t loss_tokens = 0;
+  std::uint64_t vision_rows = 0;
+  std::uint64_t media = 0;
+  WorkSize work;
+};
+
+struct StepPlan {
+  Position position;
+  Position next;  // where the following step is
+  std::vector<std::vector<std::uint32_t>>
+      micro_batches;              // of this rank, in order; at least one, which may be empty
+  std::vector<RankLoad> loads;    // of every rank
+  std::uint64_t loss_tokens = 0;  // of the whole step: the loss normaliser
+
+  /// 1 - mean / max of the ranks' cost.
+  double waste() const;
+};
+
+/// Rows of each sample in the streams text and vision, [N * 2].
+std::vector<std::uint32_t> sample_rows(const Dataset& dataset);
+
+/// Plans the steps of one rank.
+class StepPlanner {
+ public:
+  /// `micro_batches`: as balance.micro_batches of the recipe. The references must outlive the
+  /// planner.
+  StepPlanner(const Dataset& dataset, SampleSizes sizes, SamplerOptions options,
+              std::int64_t micro_batches, int rank, int world_size);
+
+  /// Steps of an epoch. Packs the epoch when it is not the one at hand.
+  std::uint64_t steps_in(std::uint64_t epoch) { return sampler_.epoch(epoch).num_steps(); }
+  StepPlan plan(Position position);
+  BalanceReport report(std::uint64_t epoch) {
+    return sampler_.report(epoch, static_cast<std::uint64_t>(world_size_));
+  }
+
+ private:
+  void add_pack(RankLoad& load, std::span<const std::uint32_t> pack) const;
+
+  const Dataset& dataset_;
+  SampleSizes sizes_;
+  SamplerOptions options_;
+  Sampler sampler_;
+  std::int64_t micro_batches_;
+  int rank_;
+  int world_size_;
+};
+
+}  // namespace gimbal

@@ -1,0 +1,28 @@
+#include "gimbal/train/stop_signal.h"
+
+#include <csignal>
+#include <initializer_list>
+
+namespace gimbal {
+namespace {
+
+// A signal handler can reach nothing but a global; it holds the one fact that a signal came.
+volatile std::sig_atomic_t g_received = 0;
+
+void on_signal(int number) {
+  if (g_received != 0 && number == SIGINT) {
+    std::signal(SIGINT, SIG_DFL);
+    std::raise(SIGINT);
+  }
+  g_received = number;
+}
+
+}  // namespace
+
+void install_stop_signals() {
+  for (const int number : {SIGINT, SIGTERM, SIGUSR1}) std::signal(number, on_signal);
+}
+
+int stop_signal() { return static_cast<int>(g_received); }
+
+}  // namespace gimbal

@@ -1,0 +1,125 @@
+#include "gimbal/train/summary.h"
+
+#include <cmath>
+#include <cstdio>
+
+#include "gimbal/train/progress.h"
+
+namespace gimbal {
+namespace {
+
+double bytes_of(DType dtype) {
+  return dtype == DType::kBFloat16 ? 2 : dtype == DType::kFloat64 ? 8 : 4;
+}
+
+double rows_of(const BlockDesc& block, const WorkSize& pack) {
+  switch (block.kind) {
+    case BlockKind::kVisionEmbed:
+    case BlockKind::kVisionLayer:
+    case BlockKind::kProjector:
+      return pack.vision_tiles;
+    case BlockKind::kTextHead:
+      return pack.loss_rows;
+    default:
+      return pack.text_rows;
+  }
+}
+
+std::string percent(double share) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f%%", 100.0 * share);
+  return text;
+}
+
+}  // namespace
+
+MemoryEstimate estimate_memory(const Model& model, DType dtype,
+                               const std::vector<TapeLevel>& levels, const WorkSize& pack) {
+  MemoryEstimate estimate;
+  const double compute_bytes = bytes_of(dtype);
+  const double master_bytes = dtype == DType::kFloat64 ? 8 : 4;
+  double largest_recompute = 0;
+  for (std::size_t i = 0; i < model.blocks.size(); ++i) {
+    double trainable = 0;
+    double all = 0;
+    for (const ParameterPtr& parameter : model.blocks[i]->parameters()) {
+      all += static_cast<double>(parameter->numel());
+      if (parameter->trainable) trainable += static_cast<double>(parameter->numel());
+    }
+    estimate.parameters +=
+        all * (master_bytes + (compute_bytes == master_bytes ? 0 : compute_bytes));
+    estimate.gradients +=
+        trainable * (master_bytes + (compute_bytes == master_bytes ? 0 : compute_bytes));
+    estimate.optimizer += trainable * 2 * master_bytes;
+    const BlockDesc& desc = model.desc.blocks[i];
+    const double rows = rows_of(desc, pack);
+    const double kept = rows * desc.saved_values_per_row * compute_bytes;
+    if (levels[i] == TapeLevel::kKeep) {
+      estimate.activations += kept;
+    } else {
+      estimate.activations += rows * desc.output_values_per_row * compute_bytes;
+      largest_recompute = std::max(largest_recompute, kept);
+    }
+  }
+  estimate.activations += largest_recompute;
+  return estimate;
+}
+
+Json to_json(const RunSummary& s) {
+  return {{"kind", "summary"},
+          {"run", s.run},
+          {"model", s.model_type},
+          {"parameters", s.parameters},
+          {"trainable_parameters", s.trainable_parameters},
+          {"dataset", s.dataset},
+          {"samples", s.samples},
+          {"tokens", s.tokens},
+          {"images", s.media},
+          {"packs", s.balance.packs},
+          {"packs_lower_bound", s.balance.packs_lower_bound},
+          {"fill", s.balance.fill},
+          {"waste", s.balance.cost_waste},
+          {"pack_seconds", s.balance.seconds},
+          {"memory_bytes",
+           {{"parameters", s.memory.parameters},
+            {"gradients", s.memory.gradients},
+            {"optimizer", s.memory.optimizer},
+            {"activations", s.memory.activations},
+            {"total", s.memory.total()}}},
+          {"ranks", s.ranks},
+          {"threads", s.threads},
+          {"dtype", s.dtype},
+          {"peak_flops_per_second", s.peak_flops},
+          {"first_step", s.first_step},
+          {"total_steps", s.total_steps},
+          {"step_flops", s.step_flops}};
+}
+
+std::string to_text(const RunSummary& s) {
+  const double seconds_at_half_peak =
+      s.step_flops / (0.5 * s.peak_flops) * static_cast<double>(s.total_steps - s.first_step);
+  std::string text;
+  text += "model    " + s.model_type + ", " + format_count(s.parameters) + " parameters, " +
+          format_count(s.trainable_parameters) + " trainable, " + s.dtype + "\n";
+  text += "data     " + s.dataset + ": " + format_count(s.samples) + " samples, " +
+          format_count(s.tokens) + " tokens, " + format_count(s.media) + " pictures\n";
+  text += "packs    " + format_count(s.balance.packs) + " per epoch (lower bound " +
+          format_count(s.balance.packs_lower_bound) + "), text fill " +
+          (s.balance.fill.empty() ? "-" : percent(s.balance.fill[0])) + ", waste between ranks " +
+          percent(s.balance.cost_waste) + "\n";
+  text += "memory   about " + format_quantity(s.memory.total()) + "B per process: parameters " +
+          format_quantity(s.memory.parameters) + "B, gradients " +
+          format_quantity(s.memory.gradients) + "B, optimizer " +
+          format_quantity(s.memory.optimizer) + "B, activations " +
+          format_quantity(s.memory.activations) + "B\n";
+  text += "machine  " + std::to_string(s.ranks) + (s.ranks == 1 ? " process" : " processes") +
+          " x " + std::to_string(s.threads) + (s.threads == 1 ? " thread" : " threads") +
+          ", measured GEMM peak " + format_quantity(s.peak_flops) + "FLOP/s\n";
+  text += "steps    " + format_count(static_cast<std::uint64_t>(s.first_step)) + " -> " +
+          format_count(static_cast<std::uint64_t>(s.total_steps)) + ", " +
+          format_quantity(s.step_flops) + "FLOP each, " + format_duration(seconds_at_half_peak) +
+          " if half the peak is reached\n";
+  return text + "run      " + s.run;
+}
+
+}  // namespace gimbal

@@ -1,0 +1,375 @@
+#include "gimbal/train/trainer.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/tensor.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "gimbal/base/error.h"
+#include "gimbal/base/file.h"
+#include "gimbal/base/log.h"
+#include "gimbal/checkpoint/run_checkpoint.h"
+#include "gimbal/config/load.h"
+#include "gimbal/optim/lr_schedule.h"
+#include "gimbal/profile/gemm_peak.h"
+#include "gimbal/train/evaluate.h"
+#include "gimbal/train/progress.h"
+#include "gimbal/train/weights.h"
+
+namespace gimbal {
+namespace {
+
+Model model_for(const Recipe& recipe) {
+  Model model = make_model_of_folder(recipe.model.path);
+  freeze_parameters(model, recipe.model.freeze);
+  return model;
+}
+
+std::string dtype_name(DType dtype) {
+  return dtype == DType::kBFloat16 ? "bfloat16" : dtype == DType::kFloat64 ? "float64" : "float32";
+}
+
+/// AdamW's state as checkpoints name it.
+std::vector<OptimizerTensors> optimizer_tensors(AdamW& optimizer) {
+  std::vector<OptimizerTensors> tensors{{"first_moment", {}}, {"second_moment", {}}};
+  for (const AdamWState& state : optimizer.states()) {
+    tensors[0].per_shard.push_back(state.first_moment);
+    tensors[1].per_shard.push_back(state.second_moment);
+  }
+  return tensors;
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+struct Trainer::Output {
+  MetricsWriter metrics;
+  Progress progress;
+};
+
+Trainer::Trainer(Recipe recipe, std::filesystem::path run_folder,
+                 std::optional<std::filesystem::path> previous_run, Runtime& runtime)
+    : recipe_(std::move(recipe)),
+      run_folder_(std::move(run_folder)),
+      previous_run_(std::move(previous_run)),
+      runtime_(runtime),
+      dataset_(recipe_.data.train),
+      processor_(dataset_.image_processor()),
+      model_(model_for(recipe_)),
+      groups_(recipe_.optimizer, model_.parameters()),
+      store_(make_replicated_store(
+          model_.blocks, *runtime_.comm, master_dtype(recipe_.model.dtype),
+          compute_dtype(recipe_.model.dtype), runtime_.device,
+          [this](const Parameter& parameter) { return groups_.group_of(parameter); })),
+      optimizer_(store_->shards(), AdamWOptions{recipe_.optimizer.beta1, recipe_.optimizer.beta2,
+                                                recipe_.optimizer.eps}),
+      rows_(sample_rows(dataset_)),
+      planner_(dataset_, SampleSizes{rows_, 2}, sampler_options(recipe_, dataset_, model_.desc),
+               recipe_.balance.micro_batches, runtime_.comm->rank(), runtime_.comm->size()) {
+  check_dataset_fits(dataset_, model_, recipe_.model.path);
+  check_same_on_all_ranks(*runtime_.comm, to_yaml({StageRecipe{recipe_.name, recipe_}}), "recipe");
+  check_same_on_all_ranks(*runtime_.comm, dataset_.fingerprint(), "dataset");
+  for (const auto& block : model_.blocks) {
+    frozen_blocks_.push_back(
+        std::none_of(block->parameters().begin(), block->parameters().end(),
+                     [](const ParameterPtr& parameter) { return parameter->trainable; }));
+  }
+}
+
+Trainer::~Trainer() = default;
+
+std::string Trainer::order_fingerprint() const {
+  const BalanceConfig& b = recipe_.balance;
+  std::string text = concat("method=", static_cast<int>(b.method), " text_cap=", b.text_cap,
+                            " vision_cap=", b.vision_cap, " packs_per_step=", b.packs_per_step,
+                            " samples_per_pack=", b.samples_per_pack, " seed=", recipe_.train.seed);
+  for (const auto& [name, weight] : recipe_.data.weights) text += concat(" ", name, "=", weight);
+  return text;
+}
+
+void Trainer::start_weights() {
+  if (previous_run_) {
+    const auto checkpoint = find_latest_checkpoint(*previous_run_);
+    GIMBAL_USER_CHECK(checkpoint, "the stage before, '", previous_run_->string(), "', has no complete checkpoint to start from");
+    load_checkpoint(*checkpoint, store_->shards(), {});
+    store_->values_changed();
+  } else if (recipe_.model.init == WeightInit::kRandom) {
+    init_weights(*store_, static_cast<std::uint64_t>(recipe_.train.seed));
+  } else {
+    load_hf_weights(model_, *store_, recipe_.model.path);
+  }
+}
+
+bool Trainer::resume() {
+  const auto latest = find_latest_checkpoint(run_folder_);
+  if (!latest) return false;
+  GIMBAL_USER_CHECK(recipe_.train.resume, "the run folder '", run_folder_.string(),
+                    "' holds checkpoints and train.resume is false. Choose another train.run, "
+                    "remove the folder, or set train.resume=true.");
+  const TrainingState state =
+      load_checkpoint(*latest, store_->shards(), optimizer_tensors(optimizer_));
+  GIMBAL_USER_CHECK(
+      state.dataset_fingerprint == dataset_.fingerprint(), "the run in '", run_folder_.string(),
+      "' was trained on other data than '", recipe_.data.train,
+      "' holds now. Choose another train.run, or give the dataset that the run began with.");
+  GIMBAL_USER_CHECK(state.recipe_fingerprint == order_fingerprint(), "the run in '",
+                    run_folder_.string(), "' used another order of samples (",
+                    state.recipe_fingerprint, ") than this recipe gives (", order_fingerprint(),
+                    "). Undo the change, or choose another train.run.");
+  optimizer_.set_step_count(state.optimizer_steps);
+  store_->values_changed();
+  step_ = saved_step_ = static_cast<std::int64_t>(state.step);
+  position_ = {state.epoch, state.step_in_epoch};
+  samples_seen_ = state.samples;
+  loss_tokens_seen_ = state.loss_tokens;
+  if (runtime_.is_main()) log_info("resuming from " + latest->string());
+  return true;
+}
+
+std::int64_t Trainer::count_total_steps() {
+  if (recipe_.train.max_steps > 0) return recipe_.train.max_steps;
+  double left = recipe_.train.epochs;
+  std::int64_t total = 0;
+  for (std::uint64_t epoch = 0; left > 1e-9; ++epoch, left -= 1.0) {
+    total += static_cast<std::int64_t>(
+        std::llround(std::min(1.0, left) * static_cast<double>(planner_.steps_in(epoch))));
+  }
+  return std::max<std::int64_t>(total, 1);
+}
+
+RunSummary Trainer::make_summary() {
+  RunSummary summary;
+  summary.run = run_folder_.string();
+  summary.model_type = model_.type;
+  summary.dtype = dtype_name(recipe_.model.dtype);
+  for (const ParameterPtr& parameter : model_.parameters()) {
+    summary.parameters += static_cast<std::uint64_t>(parameter->numel());
+    if (parameter->trainable)
+      summary.trainable_parameters += static_cast<std::uint64_t>(parameter->numel());
+  }
+  summary.dataset = recipe_.data.train;
+  summary.samples = dataset_.num_samples();
+  WorkSize work;
+  for (const SampleRecord& record : dataset_.samples()) {
+    const double tokens = record.num_tokens;
+    summary.tokens += record.num_tokens;
+    summary.media += record.num_media;
+    work.text_rows += tokens;
+    work.text_pairs += tokens * tokens;
+    work.loss_rows += record.num_loss_tokens;
+    work.vision_tiles += record.vision_rows;
+  }
+  summary.balance = planner_.report(position_.epoch);
+  summary.step_flops = training_flops(model_.desc, work, frozen_blocks_) /
+                       static_cast<double>(planner_.steps_in(position_.epoch));
+  // A pack that fills its text cap holds the data set's mean share of everything else, and at most
+  // its vision cap.
+  const double cap_share =
+      std::min(1.0, static_cast<double>(recipe_.balance.text_cap) / std::max(1.0, work.text_rows));
+  WorkSize pack{work.text_rows * cap_share, work.text_pairs * cap_share, work.loss_rows * cap_share,
+                work.vision_tiles * cap_share};
+  if (recipe_.balance.vision_cap > 0)
+    pack.vision_tiles =
+        std::min(pack.vision_tiles, static_cast<double>(recipe_.balance.vision_cap));
+  summary.memory =
+      estimate_memory(model_, recipe_.model.dtype, tape_levels(recipe_.model, model_), pack);
+  summary.ranks = runtime_.comm->size();
+  summary.threads = at::get_num_threads();
+  summary.peak_flops = peak_flops_;
+  summary.first_step = step_;
+  summary.total_steps = total_steps_;
+  return summary;
+}
+
+TrainOutcome Trainer::run() {
+  if (runtime_.is_main()) make_folders(run_folder_);
+  runtime_.comm->barrier("run folder");
+  if (!resume()) start_weights();
+  total_steps_ = count_total_steps();
+  if (step_ >= total_steps_ && std::filesystem::exists(run_folder_ / "summary.json")) {
+    if (runtime_.is_main()) log_info("complete already: " + run_folder_.string());
+    runtime_.comm->barrier("complete run");
+    return {true, 0};
+  }
+  at::Tensor peak =
+      at::tensor({measure_gemm_peak(compute_dtype(recipe_.model.dtype), runtime_.device)
+                      .flops_per_second},
+                 at::kDouble)
+          .to(runtime_.device);
+  runtime_.comm->all_reduce_sum(peak, "GEMM peak")->wait();
+  peak_flops_ = peak.item<double>();
+  if (runtime_.is_main()) {
+    write_file_atomic(run_folder_ / "recipe.yaml", to_yaml({StageRecipe{recipe_.name, recipe_}}));
+    output_ =
+        std::make_unique<Output>(Output{MetricsWriter(run_folder_ / "metrics.jsonl", step_),
+                                        Progress(step_, total_steps_, recipe_.log.every_steps)});
+    const RunSummary summary = make_summary();
+    log_info(to_text(summary));
+    output_->metrics.write(to_json(summary));
+  }
+  const TrainOutcome outcome = run_steps();
+  if (outcome.signal != 0) {
+    if (saved_step_ != step_) save();
+    if (runtime_.is_main()) {
+      log_warning(concat("stopped by signal ", outcome.signal, " after step ", step_,
+                         "; run the same command again to go on"));
+    }
+    return outcome;
+  }
+  finish();
+  return outcome;
+}
+
+TrainOutcome Trainer::run_steps() {
+  BatchStream stream(dataset_, processor_, planner_, position_,
+                     std::max<std::int64_t>(0, total_steps_ - step_), recipe_.data);
+  StepRunner runner(recipe_, dataset_, model_, *store_, optimizer_, groups_, runtime_);
+  while (step_ < total_steps_) {
+    const auto start = std::chrono::steady_clock::now();
+    const StepPlan plan = stream.next_plan();
+    const double lr = recipe_.optimizer.lr * lr_factor(recipe_.optimizer, step_, total_steps_);
+    StepResult result = runner.run(plan, stream, lr);
+    ++step_;
+    position_ = plan.next;
+    const int signal = result.signal;
+    finish_step(plan, std::move(result), lr, seconds_since(start));
+    const bool save_due =
+        recipe_.checkpoint.every_steps > 0 && step_ % recipe_.checkpoint.every_steps == 0;
+    if (save_due) save();
+    if (signal != 0) return {false, signal};
+    const bool evaluation_due =
+        recipe_.evaluate.every_steps > 0 && step_ % recipe_.evaluate.every_steps == 0;
+    if (evaluation_due && step_ < total_steps_) evaluate_now();
+  }
+  return {true, 0};
+}
+
+void Trainer::finish_step(const StepPlan& plan, StepResult result, double lr, double seconds) {
+  elapsed_seconds_ += seconds;
+  WorkSize work;
+  for (const RankLoad& load : plan.loads) {
+    samples_seen_ += load.samples;
+    work.text_rows += load.work.text_rows;
+    work.text_pairs += load.work.text_pairs;
+    work.loss_rows += load.work.loss_rows;
+    work.vision_tiles += load.work.vision_tiles;
+  }
+  loss_tokens_seen_ += plan.loss_tokens;
+  bad_steps_in_a_row_ = result.skipped ? bad_steps_in_a_row_ + 1 : 0;
+  if (result.skipped) {
+    note_skipped(result);
+    return;
+  }
+  if (!output_) return;
+  StepRecord record;
+  record.step = step_;
+  record.position = plan.position;
+  record.loss = result.loss;
+  record.lr = lr;
+  record.grad_norm = result.grad_norm;
+  record.seconds = seconds;
+  record.elapsed_seconds = elapsed_seconds_;
+  record.flops = training_flops(model_.desc, work, frozen_blocks_);
+  record.peak_flops = peak_flops_;
+  record.times = std::move(result.times);
+  record.loads = plan.loads;
+  record.waste = plan.waste();
+  output_->metrics.write(to_json(record));
+  output_->progress.add(record);
+}
+
+void Trainer::note_skipped(const StepResult& result) {
+  ++skipped_steps_;
+  std::string names;
+  for (const std::string& name : result.bad_samples) names += "\n  " + name;
+  const std::string message =
+      concat("step ", step_, " was skipped: loss ", result.loss, ", gradient norm ",
+             result.grad_norm, ". Samples in question:", names);
+  if (output_) {
+    output_->progress.break_line();
+    log_warning(message);
+    output_->metrics.write({{"kind", "skipped"},
+                            {"step", step_},
+                            {"loss", std::to_string(result.loss)},
+                            {"grad_norm", std::to_string(result.grad_norm)},
+                            {"samples", result.bad_samples}});
+  }
+  GIMBAL_USER_CHECK(bad_steps_in_a_row_ < recipe_.train.max_bad_steps, bad_steps_in_a_row_,
+                    " steps in a row had a loss or gradient that is not finite "
+                    "(train.max_bad_steps). The last one: ",
+                    message,
+                    "\nLower optimizer.lr, set optimizer.clip_norm, or look at the samples named.");
+}
+
+void Trainer::save() {
+  if (runtime_.is_main()) {
+    TrainingState state;
+    state.step = static_cast<std::uint64_t>(step_);
+    state.stage = recipe_.name;
+    state.epoch = position_.epoch;
+    state.step_in_epoch = position_.step_in_epoch;
+    state.seed = static_cast<std::uint64_t>(recipe_.train.seed);
+    state.optimizer_steps = optimizer_.step_count();
+    state.samples = samples_seen_;
+    state.loss_tokens = loss_tokens_seen_;
+    state.dataset_fingerprint = dataset_.fingerprint();
+    state.recipe_fingerprint = order_fingerprint();
+    save_checkpoint(run_folder_, state, store_->shards(), optimizer_tensors(optimizer_));
+    prune_checkpoints(run_folder_, static_cast<std::size_t>(recipe_.checkpoint.keep_last));
+  }
+  saved_step_ = step_;
+  runtime_.comm->barrier("checkpoint");
+}
+
+void Trainer::evaluate_now() {
+  if (recipe_.data.eval.empty()) return;
+  if (output_) output_->progress.break_line();
+  const Dataset held_out(recipe_.data.eval);
+  check_dataset_fits(held_out, model_, recipe_.model.path);
+  EvaluateOptions options = evaluate_options(recipe_);
+  options.predictions = run_folder_ / "predictions.jsonl";
+  const EvaluationResult result =
+      evaluate(held_out, model_, *store_, compute_dtype(recipe_.model.dtype), runtime_, options);
+  if (!output_) return;
+  Json line = to_json(result, options);
+  line["dataset"] = recipe_.data.eval;
+  line["model"] = (run_folder_ / "hf").string();
+  line["step"] = step_;
+  write_file_atomic(run_folder_ / "eval.json", line.dump(2) + "\n");
+  line["kind"] = "eval";
+  output_->metrics.write(line);
+  std::string text = concat("evaluation after step ", step_, ": loss ", result.loss);
+  if (options.generate) {
+    text += concat(", exact match ", 100.0 * result.exact_match(), "% of ",
+                   format_count(result.answers), " answers");
+  }
+  log_info(text + " (" + format_duration(result.seconds) + ")");
+}
+
+void Trainer::finish() {
+  if (saved_step_ != step_) save();
+  evaluate_now();
+  if (runtime_.is_main()) {
+    if (recipe_.checkpoint.export_hf) {
+      const at::ScalarType dtype =
+          recipe_.model.dtype == DType::kBFloat16 ? at::kBFloat16 : at::kFloat;
+      export_hf(model_, *store_, dtype, recipe_.model.path, run_folder_ / "hf");
+    }
+    const Json summary{{"finished", true},
+                       {"steps", step_},
+                       {"skipped_steps", skipped_steps_},
+                       {"samples", samples_seen_},
+                       {"loss_tokens", loss_tokens_seen_},
+                       {"train_seconds", elapsed_seconds_}};
+    write_file_atomic(run_folder_ / "summary.json", summary.dump(2) + "\n");
+    log_info("finished: " + run_folder_.string());
+  }
+  runtime_.comm->barrier("end of run");
+}
+
+}  // namespace gimbal

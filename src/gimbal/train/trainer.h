@@ -1,0 +1,79 @@
+// One stage of a run: from a recipe to trained weights in a run folder.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "gimbal/config/recipe.h"
+#include "gimbal/optim/adamw.h"
+#include "gimbal/train/build.h"
+#include "gimbal/train/metrics.h"
+#include "gimbal/train/step.h"
+#include "gimbal/train/summary.h"
+
+namespace gimbal {
+
+struct TrainOutcome {
+  bool finished = false;
+  int signal = 0;  // the stop signal that ended the run early
+};
+
+class Trainer {
+ public:
+  /// `run_folder`: where this stage writes. `previous_run`: run folder of the stage before, whose
+  /// last checkpoint gives the first weights.
+  Trainer(Recipe recipe, std::filesystem::path run_folder,
+          std::optional<std::filesystem::path> previous_run, Runtime& runtime);
+  ~Trainer();
+
+  /// Collective. Resumes from the newest complete checkpoint of the run folder when there is one.
+  TrainOutcome run();
+
+ private:
+  void start_weights();
+  bool resume();
+  std::int64_t count_total_steps();
+  RunSummary make_summary();
+  TrainOutcome run_steps();
+  void finish_step(const StepPlan& plan, StepResult result, double lr, double seconds);
+  void note_skipped(const StepResult& result);
+  void save();
+  void evaluate_now();
+  void finish();
+  std::string order_fingerprint() const;
+
+  Recipe recipe_;
+  std::filesystem::path run_folder_;
+  std::optional<std::filesystem::path> previous_run_;
+  Runtime& runtime_;
+
+  Dataset dataset_;
+  ImageProcessor processor_;
+  Model model_;
+  ParameterGroups groups_;
+  std::unique_ptr<ParameterStore> store_;
+  AdamW optimizer_;
+  std::vector<std::uint32_t> rows_;
+  StepPlanner planner_;
+
+  std::int64_t step_ = 0;  // finished steps
+  std::int64_t total_steps_ = 0;
+  std::int64_t bad_steps_in_a_row_ = 0;
+  std::int64_t skipped_steps_ = 0;
+  Position position_;  // of the next step
+  std::uint64_t samples_seen_ = 0;
+  std::uint64_t loss_tokens_seen_ = 0;
+  double elapsed_seconds_ = 0;
+  double peak_flops_ = 0;
+  std::vector<bool> frozen_blocks_;
+  std::int64_t saved_step_ = -1;
+
+  struct Output;  // what rank 0 writes and prints
+  std::unique_ptr<Output> output_;
+};
+
+/// Runs the stages one after another, skipping those that are complete.
+TrainOutcome run_stages(const std::vector<StageRecipe>& stages, Runtime& runtime);
+
+}  // namespace gimbal

@@ -1,0 +1,25 @@
+// Values of a model's parameters: from a config alone, from and to Hugging Face folders.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "gimbal/models/model.h"
+#include "gimbal/parallel/store.h"
+
+namespace gimbal {
+
+/// Fills the shards with initial values: a function of the seed and the parameter's name.
+void init_weights(ParameterStore& store, std::uint64_t seed);
+
+/// Copies the folder's tensors into the shards. Throws UserError for a missing weight or a wrong
+/// shape.
+void load_hf_weights(const Model& model, ParameterStore& store,
+                     const std::filesystem::path& folder);
+
+/// Writes a folder that transformers loads. Tokenizer and processor files come from `origin`.
+/// Parameters are written one after another in `dtype`; to call on one rank of a replicated store.
+void export_hf(const Model& model, ParameterStore& store, at::ScalarType dtype,
+               const std::filesystem::path& origin, const std::filesystem::path& folder);
+
+}  // namespace gimbal

@@ -1,0 +1,52 @@
+import json
+
+from gimbal.report.metrics import finite, parse_metrics
+
+
+def train(step, **more):
+    return json.dumps({"kind": "train", "step": step, "loss": 1.0, **more})
+
+
+def test_kinds_are_kept_apart():
+    metrics = parse_metrics([json.dumps({"kind": "summary", "model": "internvl"}), train(1), train(2),
+                             json.dumps({"kind": "eval", "step": 2, "loss": 0.5}),
+                             json.dumps({"kind": "skipped", "step": 3, "samples": ["a"]})])
+    assert metrics.summary["model"] == "internvl" and metrics.starts == 1
+    assert metrics.steps == [1, 2]
+    assert [record["loss"] for record in metrics.evals] == [0.5]
+    assert [record["samples"] for record in metrics.skipped] == [["a"]]
+
+
+def test_line_cut_by_a_crash_is_counted_and_the_rest_is_read():
+    metrics = parse_metrics([train(1), train(2), train(3)[:25]])
+    assert metrics.steps == [1, 2] and metrics.broken_lines == [3]
+
+
+def test_lines_that_are_no_records_are_counted():
+    metrics = parse_metrics(["[1]", '{"step": 1}', '{"kind": "train"}', "", train(1)])
+    assert metrics.broken_lines == [1, 2, 3] and metrics.steps == [1]
+
+
+def test_unknown_kinds_are_named_once():
+    metrics = parse_metrics(['{"kind": "odd", "step": 1}', '{"kind": "odd", "step": 2}'])
+    assert metrics.unknown_kinds == ["odd"]
+
+
+def test_steps_run_again_replace_the_earlier_ones():
+    lines = [train(1), train(2, loss=7.0), json.dumps({"kind": "eval", "step": 2, "loss": 9.0}),
+             json.dumps({"kind": "skipped", "step": 3}), train(4), json.dumps({"kind": "summary"}), train(2, loss=5.0), train(3)]
+    metrics = parse_metrics(lines)
+    assert metrics.steps == [1, 2, 3]
+    assert metrics.column("loss") == [1.0, 5.0, 1.0]
+    assert metrics.evals == [] and metrics.skipped == []
+
+
+def test_an_evaluation_of_the_last_step_does_not_remove_the_step():
+    metrics = parse_metrics([train(1), train(2), json.dumps({"kind": "eval", "step": 2, "loss": 0.5})])
+    assert metrics.steps == [1, 2] and len(metrics.evals) == 1
+
+
+def test_values_that_can_not_be_drawn_become_none():
+    metrics = parse_metrics([train(1).replace("1.0", "NaN"), train(2), '{"kind": "train", "step": 3, "loss": null}'])
+    assert metrics.column("loss") == [None, 1.0, None]
+    assert finite(True) is None and finite("1") is None and finite(float("inf")) is None and finite(2) == 2

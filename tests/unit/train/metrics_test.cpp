@@ -1,0 +1,49 @@
+#include "gimbal/train/metrics.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "gimbal/base/error.h"
+#include "gimbal/base/file.h"
+#include "gimbal/train/progress.h"
+#include "unit/base/temp_folder.h"
+
+namespace gimbal {
+namespace {
+
+TEST(MetricsWriter, ResumeDropsLaterStepsAndBrokenLines) {
+  const testing::TempFolder folder;
+  const auto path = folder.path() / "metrics.jsonl";
+  write_file_atomic(path,
+                    "{\"kind\":\"summary\"}\n{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st");
+  MetricsWriter writer(path, 2);
+  writer.write({{"step", 3}, {"again", true}});
+  EXPECT_EQ(read_file(path),
+            "{\"kind\":\"summary\"}\n{\"step\":1}\n{\"step\":2}\n{\"again\":true,\"step\":3}\n");
+}
+
+TEST(MetricsWriter, FolderThatDoesNotExistIsAnError) {
+  EXPECT_THROW(MetricsWriter("/nowhere/at/all/metrics.jsonl", 0), UserError);
+}
+
+TEST(Format, CountsDurationsQuantities) {
+  EXPECT_EQ(format_count(7), "7");
+  EXPECT_EQ(format_count(1234567), "1,234,567");
+  EXPECT_EQ(format_duration(75), "1:15");
+  EXPECT_EQ(format_duration(3675), "1:01:15");
+  EXPECT_EQ(format_quantity(1.5e9), "1.5 G");
+  EXPECT_EQ(format_quantity(12), "12 ");
+}
+
+TEST(StepPlan, WasteIsOneMinusMeanOverMax) {
+  StepPlan plan;
+  plan.loads.resize(2);
+  EXPECT_DOUBLE_EQ(plan.waste(), 0.0);
+  plan.loads[0].cost = 1;
+  plan.loads[1].cost = 3;
+  EXPECT_DOUBLE_EQ(plan.waste(), 1.0 - 2.0 / 3.0);
+}
+
+}  // namespace
+}  // namespace gimbal
