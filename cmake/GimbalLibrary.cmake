@@ -2,6 +2,10 @@
 # src/gimbal/base and its sub-folders.
 add_library(gimbal_options INTERFACE)
 target_compile_options(gimbal_options INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 14)
+  # These compilers report std::string concatenations as overlapping copies (GCC bug 105651).
+  target_compile_options(gimbal_options INTERFACE -Wno-restrict)
+endif()
 target_include_directories(gimbal_options INTERFACE "${CMAKE_SOURCE_DIR}/src")
 
 function(gimbal_library name)

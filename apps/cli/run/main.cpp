@@ -8,7 +8,6 @@
 #include "apps/cli/run/command.h"
 #include "gimbal/base/error.h"
 #include "gimbal/base/log.h"
-#include "gimbal/parallel/launch.h"
 
 namespace gimbal::cli {
 namespace {
@@ -23,9 +22,6 @@ int run(int argc, char** argv) {
   const auto command = argc < 2 ? commands.end() : commands.find(argv[1]);
   GIMBAL_USER_CHECK(command != commands.end(),
                     "gimbal-run is called by gimbal. See `gimbal --help`.");
-  const LaunchInfo launch = read_launch_info();
-  init_log(LogLevel::kInfo,
-           launch.world_size > 1 && launch.rank > 0 ? concat("[rank ", launch.rank, "]") : "");
   return command->second(Arguments(argv + 2, argv + argc));
 }
 

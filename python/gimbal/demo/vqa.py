@@ -14,49 +14,52 @@ from pathlib import Path
 from gimbal.demo import steps, transformers_check
 from gimbal.demo import vqa_data as data
 from gimbal.demo.digits_data import texts, write_jsonl
-from gimbal.demo.model_folder import TextSizes, VisionSizes, make_model_folder
+from gimbal.demo.model_folder import ImageProcessing, TextSizes, VisionSizes, make_model_folder
 
 RECIPE = Path("recipes/easy_vqa.yaml")
 DATA = Path("data/demo/easy_vqa")
 RUN = Path("runs/easy_vqa")
 STAGES = ("words", "negations", "phrasings", "captions", "questions")
-QUESTIONS_OF_EACH_PICTURE = 3
+DATASETS = (*STAGES, "validation", "test")
+VALIDATION_PICTURES = 400
+OPEN_QUESTIONS = 4000
 VISION = VisionSizes(hidden_size=96, num_layers=3, num_heads=3, intermediate_size=384, image_size=32, patch_size=4, initializer_range=0.08)
 TEXT = TextSizes(hidden_size=96, num_layers=3, num_heads=4, num_key_value_heads=2, intermediate_size=256, initializer_range=0.05)
+# Values between -1 and 1.
+IMAGE = ImageProcessing(image_mean=[0.5] * 3, image_std=[0.5] * 3)
 
 
 def make_data(folder: Path) -> dict[str, Path]:
-    """Writes pictures, one JSONL file for each stage, test.jsonl and the model folder; returns the paths. The same bytes each
-    time."""
+    """Writes pictures, one JSONL file for each of DATASETS and the model folder; returns the paths. The same bytes each time."""
     for part in ("train", "test"):
         data.copy_pictures(part, folder / "pictures")
-    train, test = data.load_questions("train"), data.load_questions("test")
+    train, validation = data.hold_out(data.load_questions("train"), VALIDATION_PICTURES, seed=1)
     facts = data.derive_facts(train)
-    plain, negated = (list(data.derived_questions(facts, seed=1, negated=negated)) for negated in (False, True))
+    plain, negated = (list(data.derived_questions(facts, seed=2, negated=negated)) for negated in (False, True))
     captions = list(data.captions(facts))
-    some = data.some_of_each(train, QUESTIONS_OF_EACH_PICTURE, seed=2)
+    balanced = data.balanced_questions(train, OPEN_QUESTIONS, seed=3)
     parts = {
-        "words": data.described(facts, [*plain, *captions], "words", seed=3),
-        "negations": data.described(facts, [*negated, *captions], "negations", seed=4),
-        "phrasings": data.described(facts, [*negated, *captions, *data.asked(train)], "phrasings", seed=5),
-        "captions": data.pictured(captions, "captions"),
-        "questions": data.pictured([*captions, *some], "questions"),
-        "test": data.pictured(data.asked(test), "test", part="test"),
+        "words": data.described(facts, [*plain, *captions], "words", seed=4),
+        "negations": data.described(facts, [*negated, *captions], "negations", seed=5),
+        "phrasings": data.described(facts, [*negated, *captions, *data.asked(train)], "phrasings", seed=6),
+        "captions": itertools.chain(data.pictured(captions, "captions", "train"), data.pictured(captions, "mirrored", "mirrored")),
+        "questions": data.half_mirrored([*captions, *balanced], "questions", seed=7),
+        "validation": data.pictured(data.asked(validation), "validation", "train"),
+        "test": data.pictured(data.asked(data.load_questions("test")), "test", "test"),
     }
     paths = {name: folder / f"{name}.jsonl" for name in parts}
     for name, samples in parts.items():
         write_jsonl(paths[name], samples)
     # The same few hundred texts come back thousands of times.
     corpus = list(dict.fromkeys(itertools.chain.from_iterable(texts(paths[name]) for name in STAGES)))
-    paths["model"] = make_model_folder(folder / "model", corpus=corpus, vocab_size=512, vision=VISION, text=TEXT)
+    paths["model"] = make_model_folder(folder / "model", corpus=corpus, vocab_size=512, vision=VISION, text=TEXT, image=IMAGE)
     return paths
 
 
 def kind(question: data.Question) -> str:
     if question.is_open:
-        return "which shape" if question.answer in data.SHAPES else "which color"
-    about = "shape" if any(word in data.SHAPES for word in question.words) else "color"
-    return f"yes or no, {about}" + (", negated" if question.is_negative else "")
+        return "which shape" if question.is_about_shape else "which color"
+    return f"yes or no, {'shape' if question.is_about_shape else 'color'}" + (", negated" if question.is_negative else "")
 
 
 def match_by_kind(predictions: Path, questions: list[data.Question]) -> dict[str, float]:
@@ -78,7 +81,7 @@ def main(arguments: list[str]) -> int:
 
     step.heading("Turning easy-VQA's pictures and questions into conversations")
     paths = make_data(DATA)
-    for name in (*STAGES, "test"):
+    for name in DATASETS:
         steps.gimbal("prepare", "--model", paths["model"], "--data", f"{name}={paths[name]}", "--out", DATA / name, "--overwrite")
 
     step.heading(f"Training in {len(STAGES)} stages from random weights with {args.nproc} processes")

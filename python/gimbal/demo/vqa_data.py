@@ -1,7 +1,7 @@
 """The data of the easy-VQA demo: the package's pictures and questions as conversations, stage by stage.
 
 Everything about the training pictures is taken from the package's training questions and answers, as a user would have to.
-A pure function of the package and the seeds in this file.
+A pure function of the package and of the seeds that the caller gives.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ class Question:
     def is_negative(self) -> bool:
         return "not" in self.words or "no" in self.words
 
+    @property
+    def is_about_shape(self) -> bool:
+        """Asks for a shape, or whether one is there."""
+        return any(word in SHAPES for word in ([self.answer] if self.is_open else self.words))
+
 
 @dataclass
 class Facts:
@@ -66,13 +71,28 @@ def load_questions(part: str) -> list[Question]:
 
 
 def copy_pictures(part: str, folder: Path) -> None:
-    """Copies the pictures to `folder/<part>/<number>.png`."""
+    """Copies the pictures to `folder/<part>/<number>.png`; of those for training, their mirror images to
+    `folder/mirrored/<number>.png`."""
     import easy_vqa
+    from PIL import Image, ImageOps
 
     paths = {"train": easy_vqa.get_train_image_paths, "test": easy_vqa.get_test_image_paths}[part]()
     (folder / part).mkdir(parents=True, exist_ok=True)
     for number, path in sorted(paths.items()):
         shutil.copyfile(path, folder / part / f"{number}.png")
+    if part == "train":
+        (folder / "mirrored").mkdir(parents=True, exist_ok=True)
+        for number, path in sorted(paths.items()):
+            with Image.open(path) as picture:
+                ImageOps.mirror(picture).save(folder / "mirrored" / f"{number}.png")
+
+
+def hold_out(questions: Iterable[Question], num_pictures: int, seed: int) -> tuple[list[Question], list[Question]]:
+    """The questions for training and those about `num_pictures` pictures that are held out for validation."""
+    questions = list(questions)
+    held_out = set(random.Random(seed).sample(sorted({question.picture for question in questions}), num_pictures))
+    training = [question for question in questions if question.picture not in held_out]
+    return training, [question for question in questions if question.picture in held_out]
 
 
 def derive_facts(questions: Iterable[Question]) -> Facts:
@@ -117,14 +137,22 @@ def asked(questions: Iterable[Question]) -> Iterator[Item]:
         yield question.picture, question.text, question.answer
 
 
-def some_of_each(questions: Iterable[Question], count: int, seed: int) -> Iterator[Item]:
-    """Up to `count` of each picture's questions, drawn at random."""
+def balanced_questions(questions: Iterable[Question], num_open: int, seed: int) -> Iterator[Item]:
+    """`num_open` open questions, all yes-or-no questions about what is in the picture, and as many about what is not. The
+    package asks seven times as often about a colour that is not there, which teaches not to look."""
     rng = random.Random(seed)
-    by_picture: dict[int, list[Question]] = {}
+    open_questions, present, absent = [], {}, {}
     for question in questions:
-        by_picture.setdefault(question.picture, []).append(question)
-    for of_one in by_picture.values():
-        yield from asked(rng.sample(of_one, min(count, len(of_one))))
+        if question.is_open:
+            open_questions.append(question)
+        else:
+            side = present if (question.answer == "yes") != question.is_negative else absent
+            side.setdefault((question.is_about_shape, question.is_negative), []).append(question)
+    yield from asked(rng.sample(open_questions, min(num_open, len(open_questions))))
+    for form, of_form in present.items():
+        yield from asked(of_form)
+        others = absent.get(form, [])
+        yield from asked(rng.sample(others, min(len(of_form), len(others))))
 
 
 def derived_questions(facts: Facts, seed: int, *, negated: bool) -> Iterator[Item]:
@@ -157,7 +185,14 @@ def described(facts: Facts, items: Iterable[Item], name: str, seed: int) -> Iter
         yield sample(f"{name}-{number}", f"<img>{''.join(slots)}</img>\n{text}", answer, None)
 
 
-def pictured(items: Iterable[Item], name: str, part: str = "train") -> Iterator[dict]:
-    """Each question alone, with its picture."""
+def pictured(items: Iterable[Item], name: str, folder: str) -> Iterator[dict]:
+    """Each question alone, with its picture in `folder`, a folder of copy_pictures."""
     for number, (picture, text, answer) in enumerate(items):
-        yield sample(f"{name}-{number}", text, answer, f"pictures/{part}/{picture}.png")
+        yield sample(f"{name}-{number}", text, answer, f"pictures/{folder}/{picture}.png")
+
+
+def half_mirrored(items: Iterable[Item], name: str, seed: int) -> Iterator[dict]:
+    """Each question alone, one half with the picture and one half with its mirror image, drawn at random."""
+    rng = random.Random(seed)
+    for number, item in enumerate(items):
+        yield from pictured([item], f"{name}-{number}", rng.choice(("train", "mirrored")))

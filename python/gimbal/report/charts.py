@@ -114,7 +114,8 @@ def loss(run: Run) -> Figure:
 
 def exact_match(run: Run) -> Figure | None:
     values = [(x, y) for x, y in points(run, "exact_match", "evals") if y is not None]
-    if not values:
+    # A single evaluation is in the tiles.
+    if len(values) < 2:
         return None
     dots = line(values, "exact match", "var(--series-2)")
     return figure(run, [dots | {"mode": "lines+markers"}], {"range": [0, 1.02], "tickformat": ".0%"})

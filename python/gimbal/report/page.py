@@ -135,7 +135,7 @@ def _speed(run: Run, figures: dict[str, charts.Figure]) -> str:
     parts = (
         ("tokens_per_second", "Text tokens per second", "var(--series-1)", None),
         ("images_per_second", "Images per second", "var(--series-2)", None),
-        ("flops_per_second", "Model FLOP per second", "var(--series-5)", {"exponentformat": "SI"}),
+        ("flops_per_second", "Model FLOP per second", "var(--series-5)", {"tickformat": "~s"}),
         ("peak_share", "Share of this machine's measured peak", "var(--series-3)", {"tickformat": ".0%"}),
     )
     return "".join(_chart(figures, key, title, charts.series(run, key, title, color, y)) for key, title, color, y in parts)

@@ -185,4 +185,15 @@ TrainingState load_checkpoint(const fs::path& checkpoint, const std::vector<Flat
   return state;
 }
 
+TrainingState load_checkpoint_weights(const fs::path& checkpoint,
+                                      const std::vector<FlatShard>& shards) {
+  TrainingState state = verify_checkpoint(checkpoint);
+  const fs::path path = checkpoint / kModelFile;
+  const SafetensorsReader file(path);
+  const std::vector<NamedTensor> model = model_tensors(shards);
+  check_tensors(file, path, model);
+  copy_tensors(file, model);
+  return state;
+}
+
 }  // namespace gimbal

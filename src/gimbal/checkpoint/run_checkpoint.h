@@ -66,6 +66,11 @@ TrainingState load_checkpoint(const std::filesystem::path& checkpoint,
                               const std::vector<FlatShard>& shards,
                               const std::vector<OptimizerTensors>& optimizer);
 
+/// As load_checkpoint, but leaves the optimizer alone: for export, and for a stage that goes on from
+/// the weights of the one before with other frozen parts.
+TrainingState load_checkpoint_weights(const std::filesystem::path& checkpoint,
+                                      const std::vector<FlatShard>& shards);
+
 /// The checkpoint with the most steps that verifies. Incomplete and damaged ones are skipped with a
 /// warning that names the reason.
 std::optional<std::filesystem::path> find_latest_checkpoint(

@@ -108,7 +108,6 @@ struct CheckpointConfig {
 
 struct LogConfig {
   std::int64_t every_steps = 10;
-  bool tensorboard = false;
 };
 
 struct Recipe {

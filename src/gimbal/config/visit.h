@@ -109,7 +109,6 @@ void visit(MaybeConst<CheckpointConfig> auto& self, auto&& v) {
 
 void visit(MaybeConst<LogConfig> auto& self, auto&& v) {
   v("every_steps", self.every_steps, "Steps between progress lines.");
-  v("tensorboard", self.tensorboard, "Write TensorBoard files too.");
 }
 
 void visit(MaybeConst<Recipe> auto& self, auto&& v) {

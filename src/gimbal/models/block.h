@@ -14,9 +14,10 @@ namespace gimbal {
 
 /// What the forward pass is for.
 enum class PassKind {
-  kLoss,      // training and evaluation: the head sets flow.loss from batch.loss_rows_Q
-  kAllLogits, // the head sets flow.logits of every text row
-  kNextLogits // generation: the head sets flow.logits of the last row of each sequence; attention uses and fills `cache`
+  kLoss,       // training and evaluation: the head sets flow.loss from batch.loss_rows_Q
+  kAllLogits,  // the head sets flow.logits of every text row
+  kNextLogits  // generation: the head sets flow.logits of the last row of each sequence; attention
+               // uses and fills `cache`
 };
 
 struct PassContext {
@@ -33,7 +34,8 @@ class Block {
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;
 
-  /// Reads only `context`, the flow and its bound parameters; keeps no state. Zero rows in a stream are valid.
+  /// Reads only `context`, the flow and its bound parameters; keeps no state. Zero rows in a stream
+  /// are valid.
   virtual Flow forward(const PassContext& context, const Flow& in) const = 0;
 
   const std::string& name() const { return name_; }

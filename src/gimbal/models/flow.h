@@ -7,8 +7,9 @@
 
 namespace gimbal {
 
-/// vision: [I * S, D] or [I, S, D] rows of the tiles; text: [T, D]; loss: 0-dim float32 (float64 in float64 runs), the weighted sum of the token
-/// losses, set by the last block; logits: set by the last block instead of loss when generating ([rows, V]). Undefined where a stream does not exist.
+/// vision: [I * S, D] or [I, S, D] rows of the tiles; text: [T, D]; loss: 0-dim float32 (float64 in
+/// float64 runs), the weighted sum of the token losses, set by the last block; logits: set by the
+/// last block instead of loss when generating ([rows, V]). Undefined where a stream does not exist.
 struct Flow {
   at::Tensor vision;
   at::Tensor text;
@@ -17,7 +18,9 @@ struct Flow {
 
   static constexpr int kNumTensors = 4;
   std::array<at::Tensor*, kNumTensors> tensors() { return {&vision, &text, &loss, &logits}; }
-  std::array<const at::Tensor*, kNumTensors> tensors() const { return {&vision, &text, &loss, &logits}; }
+  std::array<const at::Tensor*, kNumTensors> tensors() const {
+    return {&vision, &text, &loss, &logits};
+  }
 };
 
 }  // namespace gimbal

@@ -6,7 +6,8 @@ namespace gimbal {
 
 std::vector<ParameterPtr> Model::parameters() const {
   std::vector<ParameterPtr> all;
-  for (const auto& block : blocks) all.insert(all.end(), block->parameters().begin(), block->parameters().end());
+  for (const auto& block : blocks)
+    all.insert(all.end(), block->parameters().begin(), block->parameters().end());
   return all;
 }
 
@@ -21,13 +22,15 @@ void freeze_parameters(Model& model, const std::vector<std::string>& patterns) {
     bool used = false;
     for (const auto& block : model.blocks)
       for (const ParameterPtr& parameter : block->parameters()) {
-        if (!matches_pattern(pattern, parameter->name) && !matches_pattern(pattern, block->name())) continue;
+        if (!matches_pattern(pattern, parameter->name) && !matches_pattern(pattern, block->name()))
+          continue;
         parameter->trainable = false;
         used = true;
       }
-    GIMBAL_USER_CHECK(used, "freeze pattern '", pattern, "' matches no parameter and no block of the ", model.type,
-                      " model; its blocks are called like ", model.blocks.front()->name(), ", ", model.blocks.back()->name(),
-                      " ('*' stands for any characters)");
+    GIMBAL_USER_CHECK(used, "freeze pattern '", pattern,
+                      "' matches no parameter and no block of the ", model.type,
+                      " model; its blocks are called like ", model.blocks.front()->name(), ", ",
+                      model.blocks.back()->name(), " ('*' stands for any characters)");
   }
 }
 

@@ -25,12 +25,12 @@ struct Model {
   std::string type;  // "internvl", "qwen2", "qwen3", "llama"
   Json config;       // the folder's config.json, as read
   std::vector<std::unique_ptr<Block>> blocks;
-  ModelDesc desc;    // same order as blocks
+  ModelDesc desc;  // same order as blocks
   CacheShape cache;
   std::int64_t vocab_size = 0;
   std::int64_t max_positions = 0;
-  std::int64_t image_token_id = -1;    // -1: text only
-  std::int64_t image_seq_length = 0;   // visual tokens per tile
+  std::int64_t image_token_id = -1;   // -1: text only
+  std::int64_t image_seq_length = 0;  // visual tokens per tile
   /// Our parameter name -> name in a Hugging Face folder as transformers 5 saves it.
   std::map<std::string, std::string> hf_names;
   /// Other names under which published checkpoints hold the same tensor (older layouts).
@@ -40,12 +40,13 @@ struct Model {
   std::int64_t num_parameters() const;
 };
 
-/// Builds the model that `config` (a config.json) describes. No storage is made. Throws UserError for an unknown model_type (lists the
-/// known ones) or an unsupported or missing setting, naming the key and `where`.
+/// Builds the model that `config` (a config.json) describes. No storage is made. Throws UserError
+/// for an unknown model_type (lists the known ones) or an unsupported or missing setting, naming
+/// the key and `where`.
 Model make_model(const Json& config, const std::string& where);
 
-/// Sets trainable = false for every parameter whose name, or whose block's name, matches a pattern. Throws UserError for a pattern that
-/// matches nothing.
+/// Sets trainable = false for every parameter whose name, or whose block's name, matches a pattern.
+/// Throws UserError for a pattern that matches nothing.
 void freeze_parameters(Model& model, const std::vector<std::string>& patterns);
 
 }  // namespace gimbal

@@ -9,7 +9,8 @@ Model make_model(const Json& config, const std::string& where) {
   const auto type = json_get<std::string>(config, "model_type", where);
   if (is_text_family(type)) return make_text_model(config, where);
   if (type == "internvl") return make_internvl_model(config, where);
-  throw UserError(concat(where, ": key 'model_type' is '", type, "'; known model types are internvl, qwen2, qwen3 and llama"));
+  throw UserError(concat(where, ": key 'model_type' is '", type,
+                         "'; known model types are internvl, qwen2, qwen3 and llama"));
 }
 
 }  // namespace gimbal

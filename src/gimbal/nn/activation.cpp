@@ -34,17 +34,23 @@ std::optional<Activation> find_activation(const std::string& name) {
 
 std::string activation_names() {
   std::string names;
-  for (const auto& [known, activation] : kActivationNames) names += (names.empty() ? "" : ", ") + std::string(known);
+  for (const auto& [known, activation] : kActivationNames)
+    names += (names.empty() ? "" : ", ") + std::string(known);
   return names;
 }
 
 at::Tensor activate(Activation activation, const at::Tensor& x) {
   switch (activation) {
-    case Activation::kGelu: return at::gelu(x, "none");
-    case Activation::kGeluTanh: return at::gelu(x, "tanh");
-    case Activation::kQuickGelu: return x * at::sigmoid(x * 1.702);
-    case Activation::kSilu: return at::silu(x);
-    case Activation::kRelu: return at::relu(x);
+    case Activation::kGelu:
+      return at::gelu(x, "none");
+    case Activation::kGeluTanh:
+      return at::gelu(x, "tanh");
+    case Activation::kQuickGelu:
+      return x * at::sigmoid(x * 1.702);
+    case Activation::kSilu:
+      return at::silu(x);
+    case Activation::kRelu:
+      return at::relu(x);
   }
   throw_internal(__FILE__, __LINE__, "activation", "unknown activation");
 }

@@ -11,8 +11,10 @@
 namespace gimbal {
 namespace {
 
-using OneDnnLinear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
-                                c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+using OneDnnLinear = at::Tensor(const at::Tensor&, const at::Tensor&,
+                                const std::optional<at::Tensor>&, std::string_view,
+                                c10::List<std::optional<at::Scalar>>,
+                                std::optional<std::string_view>);
 using OneDnnHandle = c10::TypedOperatorHandle<OneDnnLinear>;
 
 // Below this many multiply-adds the time of preparing a oneDNN kernel shows.
@@ -44,8 +46,8 @@ bool runs_on_onednn(const at::Tensor& a, const at::Tensor& b) {
 
 class LinearFunction : public torch::autograd::Function<LinearFunction> {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& w,
-                            const std::optional<at::Tensor>& bias) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
+                            const at::Tensor& w, const std::optional<at::Tensor>& bias) {
     const at::AutoDispatchBelowADInplaceOrView below;
     context->save_for_backward({x, w});
     context->saved_data["has_bias"] = bias.has_value();
@@ -70,15 +72,20 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
 
 }  // namespace
 
-at::Tensor gemm_nt(const at::Tensor& a_MK, const at::Tensor& b_NK, const std::optional<at::Tensor>& bias_N) {
-  if (runs_on_onednn(a_MK, b_NK)) return onednn_linear()->call(a_MK, b_NK, bias_N, "none", c10::List<std::optional<at::Scalar>>(), "");
+at::Tensor gemm_nt(const at::Tensor& a_MK, const at::Tensor& b_NK,
+                   const std::optional<at::Tensor>& bias_N) {
+  if (runs_on_onednn(a_MK, b_NK))
+    return onednn_linear()->call(a_MK, b_NK, bias_N, "none", c10::List<std::optional<at::Scalar>>(),
+                                 "");
   return bias_N ? at::linear(a_MK, b_NK, *bias_N) : at::mm(a_MK, b_NK.t());
 }
 
-at::Tensor apply_linear(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& bias) {
+at::Tensor apply_linear(const at::Tensor& x, const at::Tensor& w,
+                        const std::optional<at::Tensor>& bias) {
   const std::int64_t num_rows = x.numel() / std::max<std::int64_t>(x.size(-1), 1);
-  const bool large = x.device().is_cpu() && x.scalar_type() == at::kFloat && w.scalar_type() == at::kFloat &&
-                     num_rows * w.numel() >= kSmallestProduct && onednn_linear().has_value();
+  const bool large = x.device().is_cpu() && x.scalar_type() == at::kFloat &&
+                     w.scalar_type() == at::kFloat && num_rows * w.numel() >= kSmallestProduct &&
+                     onednn_linear().has_value();
   if (large) return LinearFunction::apply(x, w, bias);
   return bias ? at::linear(x, w, *bias) : at::linear(x, w);
 }

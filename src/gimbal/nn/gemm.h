@@ -7,11 +7,14 @@
 
 namespace gimbal {
 
-/// a [M, K] times the transpose of b [N, K], plus bias [N] if there is one; no autograd. Either may be a transposed view. On AMD CPUs with
-/// AVX-512, large float32 products run on oneDNN: the MKL that torch is built with has AVX2 kernels only for them, at half the speed.
-at::Tensor gemm_nt(const at::Tensor& a_MK, const at::Tensor& b_NK, const std::optional<at::Tensor>& bias_N = std::nullopt);
+/// a [M, K] times the transpose of b [N, K], plus bias [N] if there is one; no autograd. Either may
+/// be a transposed view. On AMD CPUs with AVX-512, large float32 products run on oneDNN: the MKL
+/// that torch is built with has AVX2 kernels only for them, at half the speed.
+at::Tensor gemm_nt(const at::Tensor& a_MK, const at::Tensor& b_NK,
+                   const std::optional<at::Tensor>& bias_N = std::nullopt);
 
 /// y = x w^T + b over the last dim, with gradients.
-at::Tensor apply_linear(const at::Tensor& x, const at::Tensor& w, const std::optional<at::Tensor>& bias);
+at::Tensor apply_linear(const at::Tensor& x, const at::Tensor& w,
+                        const std::optional<at::Tensor>& bias);
 
 }  // namespace gimbal

@@ -7,8 +7,8 @@
 
 namespace gimbal {
 
-Linear::Linear(ParameterList& list, const std::string& name, std::int64_t in, std::int64_t out, bool bias,
-               double deviation)
+Linear::Linear(ParameterList& list, const std::string& name, std::int64_t in, std::int64_t out,
+               bool bias, double deviation)
     : weight_(list.add(name + ".weight", {out, in}, normal_init(deviation))),
       bias_(bias ? list.add(name + ".bias", {out}, constant_init(0)) : nullptr) {}
 
@@ -19,7 +19,9 @@ at::Tensor Linear::operator()(const at::Tensor& x) const {
 RmsNorm::RmsNorm(ParameterList& list, const std::string& name, std::int64_t width, double eps)
     : weight_(list.add(name + ".weight", {width}, constant_init(1))), eps_(eps) {}
 
-at::Tensor RmsNorm::operator()(const at::Tensor& x) const { return rms_norm(x, weight_->value, eps_); }
+at::Tensor RmsNorm::operator()(const at::Tensor& x) const {
+  return rms_norm(x, weight_->value, eps_);
+}
 
 LayerNorm::LayerNorm(ParameterList& list, const std::string& name, std::int64_t width, double eps)
     : weight_(list.add(name + ".weight", {width}, constant_init(1))),

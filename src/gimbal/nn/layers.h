@@ -17,14 +17,16 @@ inline Init constant_init(double value) { return {Init::Kind::kConstant, value};
 class Linear {
  public:
   /// Adds `name`.weight [out, in] and, with `bias`, `name`.bias [out].
-  Linear(ParameterList& list, const std::string& name, std::int64_t in, std::int64_t out, bool bias, double deviation);
+  Linear(ParameterList& list, const std::string& name, std::int64_t in, std::int64_t out, bool bias,
+         double deviation);
   at::Tensor operator()(const at::Tensor& x) const;
 
  private:
   ParameterPtr weight_, bias_;
 };
 
-/// Root mean square norm over the last dim (Zhang and Sennrich 2019), computed in float32 for narrower dtypes.
+/// Root mean square norm over the last dim (Zhang and Sennrich 2019), computed in float32 for
+/// narrower dtypes.
 class RmsNorm {
  public:
   RmsNorm(ParameterList& list, const std::string& name, std::int64_t width, double eps);

@@ -22,8 +22,8 @@ namespace gimbal {
 namespace {
 
 // Loss of one row of logits; with `keep_gradient`, logits become weight * (softmax - one-hot).
-GIMBAL_SIMD_CLONES double cross_entropy_row(float* logits, std::int64_t size, std::int64_t target, float weight,
-                                            bool keep_gradient) {
+GIMBAL_SIMD_CLONES double cross_entropy_row(float* logits, std::int64_t size, std::int64_t target,
+                                            float weight, bool keep_gradient) {
   float top[simd::kLanes];
   for (float& lane : top) lane = -std::numeric_limits<float>::infinity();
   std::int64_t i = 0;
@@ -53,11 +53,13 @@ GIMBAL_SIMD_CLONES double cross_entropy_row(float* logits, std::int64_t size, st
     logits[target] -= weight;
   }
   return static_cast<double>(weight) *
-         (static_cast<double>(largest) + std::log(static_cast<double>(sum)) - static_cast<double>(target_logit));
+         (static_cast<double>(largest) + std::log(static_cast<double>(sum)) -
+          static_cast<double>(target_logit));
 }
 
 // Sum of the rows' losses; logits [rows, V] float32 are overwritten.
-double chunk_loss_cpu(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& weights, bool keep_gradient) {
+double chunk_loss_cpu(const at::Tensor& logits, const at::Tensor& targets,
+                      const at::Tensor& weights, bool keep_gradient) {
   const std::int64_t size = logits.size(1);
   auto* values = logits.mutable_data_ptr<float>();
   const auto* target = targets.const_data_ptr<std::int64_t>();
@@ -73,11 +75,14 @@ double chunk_loss_cpu(const at::Tensor& logits, const at::Tensor& targets, const
   return sum;
 }
 
-// The same with ATen operators, for other dtypes and devices. Returns the loss and the gradient of the logits.
-std::pair<at::Tensor, at::Tensor> chunk_loss_portable(const at::Tensor& logits, const at::Tensor& targets,
+// The same with ATen operators, for other dtypes and devices. Returns the loss and the gradient of
+// the logits.
+std::pair<at::Tensor, at::Tensor> chunk_loss_portable(const at::Tensor& logits,
+                                                      const at::Tensor& targets,
                                                       const at::Tensor& weights) {
   const at::Tensor log_p = at::log_softmax(logits, -1);
-  const at::Tensor columns = targets.unsqueeze(1), w = weights.to(logits.scalar_type()).unsqueeze(1);
+  const at::Tensor columns = targets.unsqueeze(1),
+                   w = weights.to(logits.scalar_type()).unsqueeze(1);
   const at::Tensor loss = (log_p.gather(1, columns) * w).sum() * -1.0;
   at::Tensor gradient = log_p.exp() * w;
   gradient.scatter_add_(1, columns, w * -1.0);
@@ -86,8 +91,9 @@ std::pair<at::Tensor, at::Tensor> chunk_loss_portable(const at::Tensor& logits, 
 
 class LinearCrossEntropyFunction : public torch::autograd::Function<LinearCrossEntropyFunction> {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_in, const at::Tensor& w,
-                            const at::Tensor& targets, const at::Tensor& weights, std::int64_t chunk_rows,
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_in,
+                            const at::Tensor& w, const at::Tensor& targets,
+                            const at::Tensor& weights, std::int64_t chunk_rows,
                             bool wants_x_gradient, bool wants_w_gradient) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const bool wants_gradient = wants_x_gradient || wants_w_gradient;
@@ -102,9 +108,11 @@ class LinearCrossEntropyFunction : public torch::autograd::Function<LinearCrossE
       const std::int64_t rows = std::min(chunk_rows, x.size(0) - begin);
       const at::Tensor part = x.narrow(0, begin, rows);
       at::Tensor logits = gemm_nt(part, w).to(wide);
-      const at::Tensor target = targets.narrow(0, begin, rows), weight = weights.narrow(0, begin, rows);
+      const at::Tensor target = targets.narrow(0, begin, rows),
+                       weight = weights.narrow(0, begin, rows);
       if (fused) {
-        fused_loss += chunk_loss_cpu(logits, target.contiguous(), weight.to(at::kFloat).contiguous(), wants_gradient);
+        fused_loss += chunk_loss_cpu(logits, target.contiguous(),
+                                     weight.to(at::kFloat).contiguous(), wants_gradient);
       } else {
         const auto [sum, gradient] = chunk_loss_portable(logits, target, weight);
         loss += sum;
@@ -141,12 +149,14 @@ class LinearCrossEntropyFunction : public torch::autograd::Function<LinearCrossE
 
 }  // namespace
 
-at::Tensor linear_cross_entropy(const at::Tensor& x_QD, const at::Tensor& w_VD, const at::Tensor& targets_Q,
-                                const at::Tensor& weights_Q, std::int64_t chunk_rows) {
+at::Tensor linear_cross_entropy(const at::Tensor& x_QD, const at::Tensor& w_VD,
+                                const at::Tensor& targets_Q, const at::Tensor& weights_Q,
+                                std::int64_t chunk_rows) {
   GIMBAL_CHECK(chunk_rows > 0, "chunk_rows: ", chunk_rows);
   GIMBAL_CHECK_EQ(x_QD.size(0), targets_Q.size(0));
   const bool grad = at::GradMode::is_enabled();
-  return LinearCrossEntropyFunction::apply(x_QD, w_VD, targets_Q, weights_Q, chunk_rows, grad && x_QD.requires_grad(),
+  return LinearCrossEntropyFunction::apply(x_QD, w_VD, targets_Q, weights_Q, chunk_rows,
+                                           grad && x_QD.requires_grad(),
                                            grad && w_VD.requires_grad());
 }
 

@@ -1,4 +1,5 @@
-// Parameters: name, shape and initial values from the start, storage only when a ParameterStore binds it.
+// Parameters: name, shape and initial values from the start, storage only when a ParameterStore
+// binds it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -41,7 +42,8 @@ class ParameterList {
   std::vector<ParameterPtr> parameters_;
 };
 
-/// The values of an unloaded parameter, float32: a function of (seed, name, element), the same on every rank and layout.
+/// The values of an unloaded parameter, float32: a function of (seed, name, element), the same on
+/// every rank and layout.
 at::Tensor initial_values(const Parameter& parameter, std::uint64_t seed);
 
 /// True if `name` matches `pattern` ('*' stands for any characters).

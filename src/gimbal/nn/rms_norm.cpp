@@ -22,7 +22,8 @@ struct RmsRows {
 };
 
 template <typename T>
-GIMBAL_INLINE void rms_forward_rows(const RmsRows& rows, const T* x, const T* w, T* y, float* scale, float eps) {
+GIMBAL_INLINE void rms_forward_rows(const RmsRows& rows, const T* x, const T* w, T* y, float* scale,
+                                    float eps) {
   const std::int64_t width = rows.width;
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     const T* xr = x + r * width;
@@ -39,14 +40,16 @@ GIMBAL_INLINE void rms_forward_rows(const RmsRows& rows, const T* x, const T* w,
     for (const float lane : lanes) sum += lane;
     const float s = 1.0f / std::sqrt(sum / static_cast<float>(width) + eps);
     scale[r] = s;
-    for (std::int64_t d = 0; d < width; ++d) simd::store(yr + d, simd::load(xr + d) * s * simd::load(w + d));
+    for (std::int64_t d = 0; d < width; ++d)
+      simd::store(yr + d, simd::load(xr + d) * s * simd::load(w + d));
   }
 }
 
-// With n = x * s: dx = s * (g w - n * mean(g w n)), dw = sum over rows of g n (added to dw, float32).
+// With n = x * s: dx = s * (g w - n * mean(g w n)), dw = sum over rows of g n (added to dw,
+// float32).
 template <typename T>
-GIMBAL_INLINE void rms_backward_rows(const RmsRows& rows, const T* g, const T* x, const T* w, const float* scale,
-                                     T* dx, float* dw) {
+GIMBAL_INLINE void rms_backward_rows(const RmsRows& rows, const T* g, const T* x, const T* w,
+                                     const float* scale, T* dx, float* dw) {
   const std::int64_t width = rows.width;
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     const T *gr = g + r * width, *xr = x + r * width;
@@ -73,27 +76,28 @@ GIMBAL_INLINE void rms_backward_rows(const RmsRows& rows, const T* g, const T* x
   }
 }
 
-GIMBAL_SIMD_CLONES void rms_forward(const RmsRows& rows, const float* x, const float* w, float* y, float* scale,
-                                    float eps) {
-  rms_forward_rows(rows, x, w, y, scale, eps);
-}
-GIMBAL_SIMD_CLONES void rms_forward(const RmsRows& rows, const simd::Bf16* x, const simd::Bf16* w, simd::Bf16* y,
+GIMBAL_SIMD_CLONES void rms_forward(const RmsRows& rows, const float* x, const float* w, float* y,
                                     float* scale, float eps) {
   rms_forward_rows(rows, x, w, y, scale, eps);
 }
-GIMBAL_SIMD_CLONES void rms_backward(const RmsRows& rows, const float* g, const float* x, const float* w,
-                                     const float* scale, float* dx, float* dw) {
+GIMBAL_SIMD_CLONES void rms_forward(const RmsRows& rows, const simd::Bf16* x, const simd::Bf16* w,
+                                    simd::Bf16* y, float* scale, float eps) {
+  rms_forward_rows(rows, x, w, y, scale, eps);
+}
+GIMBAL_SIMD_CLONES void rms_backward(const RmsRows& rows, const float* g, const float* x,
+                                     const float* w, const float* scale, float* dx, float* dw) {
   rms_backward_rows(rows, g, x, w, scale, dx, dw);
 }
 GIMBAL_SIMD_CLONES void rms_backward(const RmsRows& rows, const simd::Bf16* g, const simd::Bf16* x,
-                                     const simd::Bf16* w, const float* scale, simd::Bf16* dx, float* dw) {
+                                     const simd::Bf16* w, const float* scale, simd::Bf16* dx,
+                                     float* dw) {
   rms_backward_rows(rows, g, x, w, scale, dx, dw);
 }
 
 class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_in, const at::Tensor& weight,
-                            double eps) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_in,
+                            const at::Tensor& weight, double eps) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const at::Tensor x = x_in.contiguous(), w = weight.contiguous();
     at::Tensor y = at::empty_like(x);
@@ -102,8 +106,8 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
     dispatch_fused(x, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
       at::parallel_for(0, num_rows, kRowsPerTask, [&](std::int64_t begin, std::int64_t end) {
-        rms_forward({begin, end, width}, fused_data<T>(x), fused_data<T>(w), fused_data<T>(y), fused_data<float>(scale),
-                    static_cast<float>(eps));
+        rms_forward({begin, end, width}, fused_data<T>(x), fused_data<T>(w), fused_data<T>(y),
+                    fused_data<float>(scale), static_cast<float>(eps));
       });
     });
     context->save_for_backward({x, w, scale});
@@ -125,8 +129,9 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
       using T = std::remove_pointer_t<decltype(type)>;
       at::parallel_for(0, num_sums, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i)
-          rms_backward({i * kRowsPerSum, std::min((i + 1) * kRowsPerSum, num_rows), width}, fused_data<T>(g),
-                       fused_data<T>(x), fused_data<T>(w), fused_data<float>(scale), fused_data<T>(dx),
+          rms_backward({i * kRowsPerSum, std::min((i + 1) * kRowsPerSum, num_rows), width},
+                       fused_data<T>(g), fused_data<T>(x), fused_data<T>(w),
+                       fused_data<float>(scale), fused_data<T>(dx),
                        fused_data<float>(sums) + i * width);
       });
     });
@@ -137,7 +142,8 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  if (has_fused_loops(x) && weight.scalar_type() == x.scalar_type()) return RmsNormFunction::apply(x, weight, eps);
+  if (has_fused_loops(x) && weight.scalar_type() == x.scalar_type())
+    return RmsNormFunction::apply(x, weight, eps);
   const at::ScalarType wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor v = x.to(wide);
   return (v * at::rsqrt((v * v).mean({-1}, true) + eps)).to(x.scalar_type()) * weight;

@@ -1,4 +1,5 @@
-// Rotary position embedding (Su et al. 2021) as an autograd operation. Shapes: T tokens, N heads, H head width, P positions.
+// Rotary position embedding (Su et al. 2021) as an autograd operation. Shapes: T tokens, N heads, H
+// head width, P positions.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,7 +13,8 @@ struct RotaryAngles {
   at::Tensor rows_T;  // int64
 };
 
-/// Turns each pair (x[h], x[h + H/2]) of x [T, N, H] by the token's angle. float32 and bfloat16 on the CPU run fused loops.
+/// Turns each pair (x[h], x[h + H/2]) of x [T, N, H] by the token's angle. float32 and bfloat16 on
+/// the CPU run fused loops.
 at::Tensor rotate(const at::Tensor& x_TNH, const RotaryAngles& angles);
 
 }  // namespace gimbal

@@ -20,11 +20,13 @@ std::size_t row_bytes(const at::Tensor& rows) {
   return static_cast<std::size_t>(rows.size(1) * rows.size(2)) * rows.element_size();
 }
 
-// [G, length, heads, H] of the group's rows, zeros behind the ends; a view of the pack when its rows already lie so.
+// [G, length, heads, H] of the group's rows, zeros behind the ends; a view of the pack when its
+// rows already lie so.
 at::Tensor gather_group(const at::Tensor& rows, const SegmentGroup& group) {
   const auto num_segments = static_cast<std::int64_t>(group.segments.size());
   const std::vector<std::int64_t> shape{num_segments, group.length, rows.size(1), rows.size(2)};
-  if (group.is_contiguous()) return rows.narrow(0, group.segments.front().begin, num_segments * group.length).view(shape);
+  if (group.is_contiguous())
+    return rows.narrow(0, group.segments.front().begin, num_segments * group.length).view(shape);
   at::Tensor batch = at::empty(shape, rows.options());
   const std::size_t row = row_bytes(rows);
   const auto* source = static_cast<const char*>(rows.data_ptr());
@@ -40,13 +42,15 @@ at::Tensor gather_group(const at::Tensor& rows, const SegmentGroup& group) {
 }
 
 // The inverse: rows of the batch back to their places in the pack; padding is dropped.
-void scatter_group(const at::Tensor& batch_GLNH, const SegmentGroup& group, const at::Tensor& rows) {
+void scatter_group(const at::Tensor& batch_GLNH, const SegmentGroup& group,
+                   const at::Tensor& rows) {
   const at::Tensor batch = batch_GLNH.contiguous();
   const std::size_t row = row_bytes(rows);
   const auto* source = static_cast<const char*>(batch.data_ptr());
   auto* target = static_cast<char*>(rows.data_ptr());
   for (const auto& segment : group.segments) {
-    std::memcpy(target + static_cast<std::size_t>(segment.begin) * row, source, static_cast<std::size_t>(segment.length) * row);
+    std::memcpy(target + static_cast<std::size_t>(segment.begin) * row, source,
+                static_cast<std::size_t>(segment.length) * row);
     source += static_cast<std::size_t>(group.length) * row;
   }
 }
@@ -55,16 +59,17 @@ at::Tensor heads_first(const at::Tensor& batch_GLNH) { return batch_GLNH.transpo
 
 class SegmentAttentionFunction : public torch::autograd::Function<SegmentAttentionFunction> {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q_in, const at::Tensor& k_in,
-                            const at::Tensor& v_in, const std::shared_ptr<const Groups>& groups) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q_in,
+                            const at::Tensor& k_in, const at::Tensor& v_in,
+                            const std::shared_ptr<const Groups>& groups) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const at::Tensor q = q_in.contiguous(), k = k_in.contiguous(), v = v_in.contiguous();
     at::Tensor out = at::empty_like(q);
     torch::autograd::variable_list saved{q, k, v, out};
     for (const SegmentGroup& group : *groups) {
       const auto [result, log_sum] = at::_scaled_dot_product_flash_attention_for_cpu(
-          heads_first(gather_group(q, group)), heads_first(gather_group(k, group)), heads_first(gather_group(v, group)),
-          0.0, true);
+          heads_first(gather_group(q, group)), heads_first(gather_group(k, group)),
+          heads_first(gather_group(v, group)), 0.0, true);
       scatter_group(heads_first(result), group, out);
       saved.push_back(log_sum);
     }
@@ -83,8 +88,9 @@ class SegmentAttentionFunction : public torch::autograd::Function<SegmentAttenti
     for (std::size_t i = 0; i < groups.size(); ++i) {
       const SegmentGroup& group = groups[i];
       const auto [gq, gk, gv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
-          heads_first(gather_group(g, group)), heads_first(gather_group(q, group)), heads_first(gather_group(k, group)),
-          heads_first(gather_group(v, group)), heads_first(gather_group(out, group)), saved[4 + i], 0.0, true);
+          heads_first(gather_group(g, group)), heads_first(gather_group(q, group)),
+          heads_first(gather_group(k, group)), heads_first(gather_group(v, group)),
+          heads_first(gather_group(out, group)), saved[4 + i], 0.0, true);
       scatter_group(heads_first(gq), group, dq);
       scatter_group(heads_first(gk), group, dk);
       scatter_group(heads_first(gv), group, dv);
@@ -93,12 +99,14 @@ class SegmentAttentionFunction : public torch::autograd::Function<SegmentAttenti
   }
 
  private:
-  // Groups as integers, the form in which the context keeps them: per group its count, then begin and length of each segment.
+  // Groups as integers, the form in which the context keeps them: per group its count, then begin
+  // and length of each segment.
   static std::vector<std::int64_t> flatten(const Groups& groups) {
     std::vector<std::int64_t> numbers;
     for (const SegmentGroup& group : groups) {
       numbers.push_back(static_cast<std::int64_t>(group.segments.size()));
-      for (const auto& segment : group.segments) numbers.insert(numbers.end(), {segment.begin, segment.length});
+      for (const auto& segment : group.segments)
+        numbers.insert(numbers.end(), {segment.begin, segment.length});
     }
     return numbers;
   }
@@ -118,9 +126,10 @@ class SegmentAttentionFunction : public torch::autograd::Function<SegmentAttenti
 
 }  // namespace
 
-at::Tensor segment_attention_cpu(const at::Tensor& q_TNH, const at::Tensor& k_TKH, const at::Tensor& v_TKH,
-                                 const std::vector<SegmentGroup>& groups) {
-  return SegmentAttentionFunction::apply(q_TNH, k_TKH, v_TKH, std::make_shared<const Groups>(groups));
+at::Tensor segment_attention_cpu(const at::Tensor& q_TNH, const at::Tensor& k_TKH,
+                                 const at::Tensor& v_TKH, const std::vector<SegmentGroup>& groups) {
+  return SegmentAttentionFunction::apply(q_TNH, k_TKH, v_TKH,
+                                         std::make_shared<const Groups>(groups));
 }
 
 }  // namespace gimbal

@@ -9,9 +9,9 @@
 
 namespace gimbal {
 
-/// q [T, N, H], k and v [T, K, H]. One flash attention call per group; segments are copied into padded batches only where the pack's rows do
-/// not lie as the batch wants them.
-at::Tensor segment_attention_cpu(const at::Tensor& q_TNH, const at::Tensor& k_TKH, const at::Tensor& v_TKH,
-                                 const std::vector<SegmentGroup>& groups);
+/// q [T, N, H], k and v [T, K, H]. One flash attention call per group; segments are copied into
+/// padded batches only where the pack's rows do not lie as the batch wants them.
+at::Tensor segment_attention_cpu(const at::Tensor& q_TNH, const at::Tensor& k_TKH,
+                                 const at::Tensor& v_TKH, const std::vector<SegmentGroup>& groups);
 
 }  // namespace gimbal

@@ -18,8 +18,9 @@ struct SegmentGroup {
   bool is_contiguous() const;
 };
 
-/// Sorts segments by length and batches neighbours as long as the padded area of the attention matrices is at most a quarter of the group's.
-/// Long segments stay alone: they fill a call by themselves. Empty segments are left out.
+/// Sorts segments by length and batches neighbours as long as the padded area of the attention
+/// matrices is at most a quarter of the group's. Long segments stay alone: they fill a call by
+/// themselves. Empty segments are left out.
 std::vector<SegmentGroup> group_segments(const std::vector<std::int64_t>& cu_seqlens);
 
 }  // namespace gimbal

@@ -23,7 +23,8 @@ GIMBAL_INLINE void swiglu_forward_values(std::int64_t n, const T* gate, const T*
 }
 
 template <typename T>
-GIMBAL_INLINE void swiglu_backward_values(std::int64_t n, const T* dy, const T* gate, const T* up, T* dgate, T* dup) {
+GIMBAL_INLINE void swiglu_backward_values(std::int64_t n, const T* dy, const T* gate, const T* up,
+                                          T* dgate, T* dup) {
   for (std::int64_t i = 0; i < n; ++i) {
     const float g = simd::load(gate + i), d = simd::load(dy + i);
     const float s = 1.0f / (1.0f + simd::exp(-g));
@@ -32,18 +33,21 @@ GIMBAL_INLINE void swiglu_backward_values(std::int64_t n, const T* dy, const T* 
   }
 }
 
-GIMBAL_SIMD_CLONES void swiglu_forward(std::int64_t n, const float* gate, const float* up, float* y) {
+GIMBAL_SIMD_CLONES void swiglu_forward(std::int64_t n, const float* gate, const float* up,
+                                       float* y) {
   swiglu_forward_values(n, gate, up, y);
 }
-GIMBAL_SIMD_CLONES void swiglu_forward(std::int64_t n, const simd::Bf16* gate, const simd::Bf16* up, simd::Bf16* y) {
+GIMBAL_SIMD_CLONES void swiglu_forward(std::int64_t n, const simd::Bf16* gate, const simd::Bf16* up,
+                                       simd::Bf16* y) {
   swiglu_forward_values(n, gate, up, y);
 }
-GIMBAL_SIMD_CLONES void swiglu_backward(std::int64_t n, const float* dy, const float* gate, const float* up,
-                                        float* dgate, float* dup) {
+GIMBAL_SIMD_CLONES void swiglu_backward(std::int64_t n, const float* dy, const float* gate,
+                                        const float* up, float* dgate, float* dup) {
   swiglu_backward_values(n, dy, gate, up, dgate, dup);
 }
-GIMBAL_SIMD_CLONES void swiglu_backward(std::int64_t n, const simd::Bf16* dy, const simd::Bf16* gate,
-                                        const simd::Bf16* up, simd::Bf16* dgate, simd::Bf16* dup) {
+GIMBAL_SIMD_CLONES void swiglu_backward(std::int64_t n, const simd::Bf16* dy,
+                                        const simd::Bf16* gate, const simd::Bf16* up,
+                                        simd::Bf16* dgate, simd::Bf16* dup) {
   swiglu_backward_values(n, dy, gate, up, dgate, dup);
 }
 
@@ -56,9 +60,11 @@ class SwigluFunction : public torch::autograd::Function<SwigluFunction> {
     at::Tensor y = at::empty_like(gate);
     dispatch_fused(gate, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
-      at::parallel_for(0, gate.numel(), kSwigluValuesPerTask, [&](std::int64_t begin, std::int64_t end) {
-        swiglu_forward(end - begin, fused_data<T>(gate) + begin, fused_data<T>(up) + begin, fused_data<T>(y) + begin);
-      });
+      at::parallel_for(0, gate.numel(), kSwigluValuesPerTask,
+                       [&](std::int64_t begin, std::int64_t end) {
+                         swiglu_forward(end - begin, fused_data<T>(gate) + begin,
+                                        fused_data<T>(up) + begin, fused_data<T>(y) + begin);
+                       });
     });
     context->save_for_backward({gate, up});
     return y;
@@ -72,10 +78,12 @@ class SwigluFunction : public torch::autograd::Function<SwigluFunction> {
     at::Tensor dgate = at::empty_like(gate), dup = at::empty_like(up);
     dispatch_fused(gate, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
-      at::parallel_for(0, gate.numel(), kSwigluValuesPerTask, [&](std::int64_t begin, std::int64_t end) {
-        swiglu_backward(end - begin, fused_data<T>(dy) + begin, fused_data<T>(gate) + begin, fused_data<T>(up) + begin,
-                        fused_data<T>(dgate) + begin, fused_data<T>(dup) + begin);
-      });
+      at::parallel_for(0, gate.numel(), kSwigluValuesPerTask,
+                       [&](std::int64_t begin, std::int64_t end) {
+                         swiglu_backward(end - begin, fused_data<T>(dy) + begin,
+                                         fused_data<T>(gate) + begin, fused_data<T>(up) + begin,
+                                         fused_data<T>(dgate) + begin, fused_data<T>(dup) + begin);
+                       });
     });
     return {dgate, dup};
   }
@@ -84,7 +92,8 @@ class SwigluFunction : public torch::autograd::Function<SwigluFunction> {
 }  // namespace
 
 at::Tensor silu_mul(const at::Tensor& gate, const at::Tensor& up) {
-  if (has_fused_loops(gate) && gate.scalar_type() == up.scalar_type()) return SwigluFunction::apply(gate, up);
+  if (has_fused_loops(gate) && gate.scalar_type() == up.scalar_type())
+    return SwigluFunction::apply(gate, up);
   return at::silu(gate) * up;
 }
 

@@ -5,7 +5,8 @@
 
 namespace gimbal {
 
-/// silu(gate) * up, elementwise. float32 and bfloat16 on the CPU run fused loops, others ATen operators.
+/// silu(gate) * up, elementwise. float32 and bfloat16 on the CPU run fused loops, others ATen
+/// operators.
 at::Tensor silu_mul(const at::Tensor& gate, const at::Tensor& up);
 
 }  // namespace gimbal

@@ -8,6 +8,7 @@
 
 #include "gimbal/base/error.h"
 #include "gimbal/base/json.h"
+#include "gimbal/base/log.h"
 #include "gimbal/checkpoint/hf_folder.h"
 #include "gimbal/tensor/dtype.h"
 #include "gimbal/train/weights.h"
@@ -29,6 +30,7 @@ at::Device choose_device(DeviceKind kind, int local_rank) {
 Runtime make_runtime(DeviceKind device, std::int64_t threads, double timeout_seconds) {
   Runtime runtime;
   runtime.launch = read_launch_info();
+  if (!runtime.is_main()) init_log(LogLevel::kInfo, concat("[rank ", runtime.launch.rank, "]"));
   runtime.device = choose_device(device, runtime.launch.local_rank);
   if (threads == 0) {
     const auto cores = static_cast<std::int64_t>(std::max(1U, std::thread::hardware_concurrency()));

@@ -96,7 +96,7 @@ void Trainer::start_weights() {
   if (previous_run_) {
     const auto checkpoint = find_latest_checkpoint(*previous_run_);
     GIMBAL_USER_CHECK(checkpoint, "the stage before, '", previous_run_->string(), "', has no complete checkpoint to start from");
-    load_checkpoint(*checkpoint, store_->shards(), {});
+    load_checkpoint_weights(*checkpoint, store_->shards());
     store_->values_changed();
   } else if (recipe_.model.init == WeightInit::kRandom) {
     init_weights(*store_, static_cast<std::uint64_t>(recipe_.train.seed));

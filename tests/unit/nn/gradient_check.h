@@ -15,12 +15,14 @@ namespace gimbal::test {
 using TensorFunction = std::function<at::Tensor(const std::vector<at::Tensor>&)>;
 
 /// Gradients of sum(f * fixed random weights) with respect to the inputs.
-inline std::vector<at::Tensor> gradients(const TensorFunction& f, std::vector<at::Tensor> inputs, const at::Tensor& seed) {
+inline std::vector<at::Tensor> gradients(const TensorFunction& f, std::vector<at::Tensor> inputs,
+                                         const at::Tensor& seed) {
   for (at::Tensor& input : inputs) input = input.detach().clone().requires_grad_(true);
   return torch::autograd::grad({f(inputs)}, inputs, {seed});
 }
 
-/// Compares autograd in float64 with central differences in some directions. Their error is about step^2.
+/// Compares autograd in float64 with central differences in some directions. Their error is about
+/// step^2.
 inline void expect_gradients(const TensorFunction& f, const std::vector<at::Tensor>& inputs) {
   const at::Tensor seed = at::randn(f(inputs).sizes(), at::kDouble);
   const auto analytic = gradients(f, inputs, seed);
@@ -39,12 +41,13 @@ inline void expect_gradients(const TensorFunction& f, const std::vector<at::Tens
 
 /// Norm of the difference relative to the norm of the reference.
 inline double relative_error(const at::Tensor& ours, const at::Tensor& reference) {
-  return ((ours.to(at::kDouble) - reference).norm() / reference.norm().clamp_min(1e-30)).item<double>();
+  return ((ours.to(at::kDouble) - reference).norm() / reference.norm().clamp_min(1e-30))
+      .item<double>();
 }
 
 /// Values and gradients of the fused loops in `dtype` against the portable float64 path.
-inline void expect_same_as_float64(const TensorFunction& f, const std::vector<at::Tensor>& inputs, at::ScalarType dtype,
-                                   double tolerance) {
+inline void expect_same_as_float64(const TensorFunction& f, const std::vector<at::Tensor>& inputs,
+                                   at::ScalarType dtype, double tolerance) {
   std::vector<at::Tensor> narrow, wide;
   for (const at::Tensor& input : inputs) {
     narrow.push_back(input.to(dtype));
@@ -53,8 +56,10 @@ inline void expect_same_as_float64(const TensorFunction& f, const std::vector<at
   const at::Tensor expected = f(wide);
   EXPECT_LE(relative_error(f(narrow), expected), tolerance);
   const at::Tensor seed = at::randn(expected.sizes(), at::kDouble).to(dtype);
-  const auto ours = gradients(f, narrow, seed), reference = gradients(f, wide, seed.to(at::kDouble));
-  for (std::size_t i = 0; i < ours.size(); ++i) EXPECT_LE(relative_error(ours[i], reference[i]), tolerance) << "input " << i;
+  const auto ours = gradients(f, narrow, seed),
+             reference = gradients(f, wide, seed.to(at::kDouble));
+  for (std::size_t i = 0; i < ours.size(); ++i)
+    EXPECT_LE(relative_error(ours[i], reference[i]), tolerance) << "input " << i;
 }
 
 }  // namespace gimbal::test

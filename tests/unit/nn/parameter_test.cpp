@@ -13,7 +13,8 @@
 namespace gimbal {
 namespace {
 
-Parameter normal_parameter(const std::string& name, std::vector<std::int64_t> shape, double deviation) {
+Parameter normal_parameter(const std::string& name, std::vector<std::int64_t> shape,
+                           double deviation) {
   Parameter p;
   p.name = name;
   p.shape = std::move(shape);
@@ -37,10 +38,10 @@ TEST(Parameter, InitialValues_AreNormal) {
 TEST(Parameter, InitialValues_DependOnSeedAndNameOnly) {
   const auto p = normal_parameter("a", {33, 3}, 1);
   const at::Tensor x = initial_values(p, 3);
-  EXPECT_TRUE(at::equal(x, initial_values(p, 3)));
-  EXPECT_TRUE(at::equal(x.reshape({-1}), initial_values(normal_parameter("a", {99}, 1), 3)));
-  EXPECT_FALSE(at::equal(x, initial_values(p, 4)));
-  EXPECT_FALSE(at::equal(x, initial_values(normal_parameter("b", {33, 3}, 1), 3)));
+  EXPECT_TRUE(x.equal(initial_values(p, 3)));
+  EXPECT_TRUE(x.reshape({-1}).equal(initial_values(normal_parameter("a", {99}, 1), 3)));
+  EXPECT_FALSE(x.equal(initial_values(p, 4)));
+  EXPECT_FALSE(x.equal(initial_values(normal_parameter("b", {33, 3}, 1), 3)));
 }
 
 TEST(Parameter, List_RefusesTheSameNameTwice) {

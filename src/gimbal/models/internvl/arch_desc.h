@@ -6,7 +6,8 @@
 
 namespace gimbal {
 
-/// Appends vision.embed, vision.0 .., projector; work per tile. Norms, activations and layer scale count nothing.
+/// Appends vision.embed, vision.0 .., projector; work per tile. Norms, activations and layer scale
+/// count nothing.
 void describe_vision(const InternVlConfig& config, ModelDesc& desc);
 
 }  // namespace gimbal

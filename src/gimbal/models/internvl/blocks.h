@@ -1,5 +1,6 @@
-// Blocks of InternVL's vision tower and projector (Chen et al. 2023). Shapes: I tiles, S rows of a tile (class token and patches), P patches, D width,
-// N heads, H head width, C Y X channels, pixel rows and columns.
+// Blocks of InternVL's vision tower and projector (Chen et al. 2023). Shapes: I tiles, S rows of a
+// tile (class token and patches), P patches, D width, N heads, H head width, C Y X channels, pixel
+// rows and columns.
 #pragma once
 
 #include <optional>
@@ -11,8 +12,9 @@
 
 namespace gimbal {
 
-/// "vision.embed": patches to rows, class token and positions. Class token and positions start from the normal distribution of the other weights
-/// (transformers starts them from zeros, where patches of a new model cannot be told apart).
+/// "vision.embed": patches to rows, class token and positions. Class token and positions start from
+/// the normal distribution of the other weights (transformers starts them from zeros, where patches
+/// of a new model cannot be told apart).
 class VisionEmbed : public Block {
  public:
   explicit VisionEmbed(const InternVlVisionConfig& config);
@@ -31,7 +33,9 @@ class VisionEmbed : public Block {
 class VisionNorm {
  public:
   VisionNorm(ParameterList& list, const std::string& name, const InternVlVisionConfig& config);
-  at::Tensor operator()(const at::Tensor& x) const { return layer_norm_ ? (*layer_norm_)(x) : (*rms_norm_)(x); }
+  at::Tensor operator()(const at::Tensor& x) const {
+    return layer_norm_ ? (*layer_norm_)(x) : (*rms_norm_)(x);
+  }
 
  private:
   std::optional<LayerNorm> layer_norm_;
@@ -65,7 +69,8 @@ class VisionLayer : public Block {
   Activation activation_;
 };
 
-/// "projector": the tower's last norm if it has one, patches without the class token, pixel shuffle, and a two-layer perceptron to the text's width.
+/// "projector": the tower's last norm if it has one, patches without the class token, pixel
+/// shuffle, and a two-layer perceptron to the text's width.
 class Projector : public Block {
  public:
   explicit Projector(const InternVlConfig& config);

@@ -44,8 +44,9 @@ struct InternVlConfig {
   std::int64_t tokens_per_tile() const { return vision.num_patches() / (shuffle * shuffle); }
 };
 
-/// Absent keys have transformers' defaults. `tie_word_embeddings` is the outer one, true by default: transformers ignores the text part's.
-/// Throws UserError naming `where` and the key for what is not supported: dropout, other feature layers than the last, strategy "full", mask
+/// Absent keys have transformers' defaults. `tie_word_embeddings` is the outer one, true by
+/// default: transformers ignores the text part's. Throws UserError naming `where` and the key for
+/// what is not supported: dropout, other feature layers than the last, strategy "full", mask
 /// tokens, tiles that are not square, ratios that are no 1/n.
 InternVlConfig parse_internvl_config(const Json& config, const std::string& where);
 

@@ -39,7 +39,8 @@ std::string vision_name(const std::string& name) {
 }  // namespace
 
 void add_internvl_names(Model& model) {
-  add_text_names(model, {"language_model.model.", "model.language_model.", "language_model.", "model."},
+  add_text_names(model,
+                 {"language_model.model.", "model.language_model.", "language_model.", "model."},
                  {"language_model.lm_head.weight", "lm_head.weight"});
   for (const ParameterPtr& parameter : model.parameters()) {
     if (parameter->name.starts_with("text.")) continue;

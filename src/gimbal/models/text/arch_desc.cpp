@@ -14,16 +14,19 @@ BlockDesc describe_layer(const TextConfig& c, std::int64_t layer) {
   block.kind = BlockKind::kTextLayer;
   block.num_parameters = products + biases + norms;
   block.flops_per_row = 2.0 * static_cast<double>(products);
-  // Scores and weighted values: 2 products of 2 H per pair and head, for the causal half of the pairs.
+  // Scores and weighted values: 2 products of 2 H per pair and head, for the causal half of the
+  // pairs.
   block.flops_per_pair = 2.0 * static_cast<double>(q);
-  // Inputs of both norms and of the products behind them; q, k, v, and their values before the norm; attention's result and log-sums; gate, up and
-  // their product.
-  block.saved_values_per_row = static_cast<double>(4 * c.width + 2 * q + 2 * kv + (c.qk_norm ? q + kv : 0) + c.num_heads + 3 * c.ffn_width);
+  // Inputs of both norms and of the products behind them; q, k, v, and their values before the
+  // norm; attention's result and log-sums; gate, up and their product.
+  block.saved_values_per_row = static_cast<double>(
+      4 * c.width + 2 * q + 2 * kv + (c.qk_norm ? q + kv : 0) + c.num_heads + 3 * c.ffn_width);
   block.output_values_per_row = static_cast<double>(c.width);
   return block;
 }
 
-BlockDesc edge_block(const std::string& name, BlockKind kind, std::int64_t num_parameters, std::int64_t width) {
+BlockDesc edge_block(const std::string& name, BlockKind kind, std::int64_t num_parameters,
+                     std::int64_t width) {
   BlockDesc block;
   block.name = name;
   block.kind = kind;
@@ -35,14 +38,18 @@ BlockDesc edge_block(const std::string& name, BlockKind kind, std::int64_t num_p
 }  // namespace
 
 void describe_text(const TextConfig& c, ModelDesc& desc) {
-  desc.blocks.push_back(edge_block("text.embed", BlockKind::kTextEmbed, c.vocab_size * c.width, c.width));
-  for (std::int64_t layer = 0; layer < c.num_layers; ++layer) desc.blocks.push_back(describe_layer(c, layer));
+  desc.blocks.push_back(
+      edge_block("text.embed", BlockKind::kTextEmbed, c.vocab_size * c.width, c.width));
+  for (std::int64_t layer = 0; layer < c.num_layers; ++layer)
+    desc.blocks.push_back(describe_layer(c, layer));
   BlockDesc norm = edge_block("text.norm", BlockKind::kTextNorm, c.width, c.width);
   norm.saved_values_per_row = static_cast<double>(c.width);
   desc.blocks.push_back(norm);
-  BlockDesc head = edge_block("text.head", BlockKind::kTextHead, c.tied ? 0 : c.vocab_size * c.width, 0);
+  BlockDesc head =
+      edge_block("text.head", BlockKind::kTextHead, c.tied ? 0 : c.vocab_size * c.width, 0);
   head.flops_per_row = 2.0 * static_cast<double>(c.vocab_size * c.width);
-  // The gathered rows and their gradient, computed in the forward pass; logits never live until backward.
+  // The gathered rows and their gradient, computed in the forward pass; logits never live until
+  // backward.
   head.saved_values_per_row = static_cast<double>(2 * c.width);
   desc.blocks.push_back(head);
 }

@@ -1,5 +1,5 @@
-// Blocks of the text backbones Qwen2, Qwen3 and Llama. Shapes: T packed tokens, D width, N query heads, K kv heads, H head width, F ffn width, V
-// vocabulary, R visual rows.
+// Blocks of the text backbones Qwen2, Qwen3 and Llama. Shapes: T packed tokens, D width, N query
+// heads, K kv heads, H head width, F ffn width, V vocabulary, R visual rows.
 #pragma once
 
 #include <memory>
@@ -27,12 +27,13 @@ class TextEmbed : public Block {
 /// Causal grouped-query attention with rotary positions.
 class TextAttention {
  public:
-  TextAttention(ParameterList& list, const std::string& name, const TextConfig& config, std::int64_t layer,
-                std::shared_ptr<const RotaryTable> rotary);
+  TextAttention(ParameterList& list, const std::string& name, const TextConfig& config,
+                std::int64_t layer, std::shared_ptr<const RotaryTable> rotary);
   at::Tensor operator()(const at::Tensor& x_TD, const PassContext& context) const;
 
  private:
-  at::Tensor attend(const at::Tensor& q_TNH, const at::Tensor& k_TKH, const at::Tensor& v_TKH, const PassContext& context) const;
+  at::Tensor attend(const at::Tensor& q_TNH, const at::Tensor& k_TKH, const at::Tensor& v_TKH,
+                    const PassContext& context) const;
 
   std::int64_t layer_, head_dim_;
   Linear q_proj_, k_proj_, v_proj_, o_proj_;
@@ -54,7 +55,8 @@ class TextMlp {
 /// "text.0", "text.1", ...: one decoder layer.
 class TextLayer : public Block {
  public:
-  TextLayer(const TextConfig& config, std::int64_t layer, std::shared_ptr<const RotaryTable> rotary);
+  TextLayer(const TextConfig& config, std::int64_t layer,
+            std::shared_ptr<const RotaryTable> rotary);
   Flow forward(const PassContext& context, const Flow& in) const override;
 
  private:
@@ -74,7 +76,8 @@ class TextNorm : public Block {
   RmsNorm norm_;
 };
 
-/// "text.head": the loss of a batch, or logits. Owns the output weight unless `tied_weight` is the embedding's.
+/// "text.head": the loss of a batch, or logits. Owns the output weight unless `tied_weight` is the
+/// embedding's.
 class TextHead : public Block {
  public:
   TextHead(const TextConfig& config, const ParameterPtr& tied_weight);

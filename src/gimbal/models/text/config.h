@@ -1,4 +1,5 @@
-// Settings of the text backbones Qwen2, Qwen3 and Llama, read from a config.json of transformers 4 or 5.
+// Settings of the text backbones Qwen2, Qwen3 and Llama, read from a config.json of transformers 4
+// or 5.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +32,8 @@ struct TextConfig {
   bool tied = false;  // the head uses the embedding's weight
   /// Tokens of this id have no gradient in the embedding (torch's padding_idx); -1: none.
   std::int64_t padding_id = -1;
-  /// Sequences longer than this would need sliding-window attention, which is not supported; 0: no limit.
+  /// Sequences longer than this would need sliding-window attention, which is not supported; 0: no
+  /// limit.
   std::int64_t sliding_window = 0;
   RotarySettings rotary;
 };
@@ -39,11 +41,13 @@ struct TextConfig {
 /// True for the families of this folder.
 bool is_text_family(const std::string& model_type);
 
-/// Absent keys have the defaults of transformers' configuration classes. Throws UserError naming `where` and the key for what is not supported:
-/// dropout, an active sliding window, longrope, partial rotary factors, unknown activations, quantised weights.
+/// Absent keys have the defaults of transformers' configuration classes. Throws UserError naming
+/// `where` and the key for what is not supported: dropout, an active sliding window, longrope,
+/// partial rotary factors, unknown activations, quantised weights.
 TextConfig parse_text_config(const Json& config, const std::string& where);
 
 /// The rotary part: `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling` (4).
-RotarySettings parse_rotary_settings(const Json& config, std::int64_t head_dim, std::int64_t max_positions, const std::string& where);
+RotarySettings parse_rotary_settings(const Json& config, std::int64_t head_dim,
+                                     std::int64_t max_positions, const std::string& where);
 
 }  // namespace gimbal

@@ -28,7 +28,8 @@ std::string backbone_name(const std::string& name) {
 
 }  // namespace
 
-void add_text_names(Model& model, const std::vector<std::string>& backbones, const std::vector<std::string>& heads) {
+void add_text_names(Model& model, const std::vector<std::string>& backbones,
+                    const std::vector<std::string>& heads) {
   for (const ParameterPtr& parameter : model.parameters()) {
     const std::string& name = parameter->name;
     if (!name.starts_with("text.")) continue;

@@ -1,0 +1,79 @@
+"""A full disk and a run folder that can't be written. The disk is a small tmpfs, which takes root to mount."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+from e2e_tool import Run, assert_same_bits
+
+LONG = {"train.max_steps": 12, "checkpoint.every_steps": 4, "checkpoint.keep_last": 2}
+
+
+def mounted(folder, *options):
+    return subprocess.run(["mount", "-t", "tmpfs", *options, "none", str(folder)], capture_output=True).returncode == 0
+
+
+@pytest.fixture()
+def small_disk(tmp_path):
+    if os.geteuid() != 0 or not mounted(tmp_path, "-o", "size=4m"):
+        pytest.skip("mounting a small tmpfs takes root and the right to mount")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def remount(folder, options):
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+
+def used(folder):
+    stat = os.statvfs(folder)
+    return (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_full_disk_while_saving(trainer, small_disk, ranks):
+    run = Run(small_disk / "run")
+    trainer.run({**LONG, "train.max_steps": 4}, run=run, ranks=ranks)
+    (run.folder / "summary.json").unlink()
+    # Room for half of another checkpoint.
+    checkpoint = sum(path.stat().st_size for path in run.checkpoints()[0].iterdir())
+    remount(small_disk, f"size={(used(small_disk) + checkpoint // 2) // 4096 * 4096}")
+    _, job = trainer.start({**LONG, "train.timeout_seconds": 20}, run=run, ranks=ranks)
+    ended = job.wait()
+    codes = [process.returncode for process in job.processes]
+    assert codes[0] == 2 and min(codes) > 0, (codes, ended.stderr)  # below 0: ended by a signal, without a message
+    assert "step-00000008" in ended.stderr and "No space left" in ended.stderr
+    assert [path.name for path in (run.folder / "checkpoints").iterdir()] == ["step-00000004"]
+    remount(small_disk, "size=8m")
+    trainer.run(LONG, run=run, ranks=ranks)
+    expected = trainer.run({**LONG, "train.max_steps": 4}, ranks=ranks)
+    trainer.run(LONG, run=expected, ranks=ranks)
+    assert run.column("loss")[4:] == expected.column("loss")[4:]
+    assert_same_bits(run.tensors(), expected.tensors())
+
+
+def test_read_only_run_folder(trainer, small_disk):
+    (small_disk / "run").mkdir()
+    remount(small_disk, "ro")
+    for place in ("run", "run/below"):
+        message = trainer.refused(LONG, run=Run(small_disk / place))
+        assert str(small_disk / "run") in message and ("Read-only" in message or "writable" in message)
+
+
+def test_read_only_run_folder_while_saving(trainer, small_disk):
+    run, job = trainer.start({**LONG, "train.max_steps": 100000}, run=Run(small_disk / "run"))
+    job.wait_until(lambda: len(run.checkpoints()) >= 1)
+    # Busy with open files: the metrics. Without more room each of its writes fails.
+    remount(small_disk, f"size={used(small_disk) // 4096 * 4096}")
+    ended = job.wait()
+    assert ended.code == 2 and str(run.folder) in ended.stderr, ended.stderr
+    assert run.checkpoints()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_run_folder_without_permission(trainer, tmp_path):
+    (tmp_path / "run").mkdir(mode=0o555)
+    message = trainer.refused(LONG, run=Run(tmp_path / "run"))
+    assert str(tmp_path / "run") in message and "ermission" in message

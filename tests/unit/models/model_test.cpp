@@ -1,0 +1,278 @@
+#include "gimbal/models/model.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <set>
+
+#include "gimbal/base/error.h"
+
+namespace gimbal {
+namespace {
+
+Json text_config(const std::string& family) {
+  return {{"model_type", family},        {"vocab_size", 40},       {"hidden_size", 16},
+          {"intermediate_size", 24},     {"num_hidden_layers", 2}, {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},    {"head_dim", 4},          {"max_position_embeddings", 64},
+          {"tie_word_embeddings", false}};
+}
+
+Json internvl_config(const std::string& family) {
+  return {{"model_type", "internvl"},
+          {"text_config", text_config(family)},
+          {"vision_config",
+           {{"hidden_size", 12},
+            {"num_hidden_layers", 2},
+            {"num_attention_heads", 3},
+            {"intermediate_size", 20},
+            {"image_size", {8, 8}},
+            {"patch_size", 2}}},
+          {"image_token_id", 3},
+          {"image_seq_length", 4}};
+}
+
+std::string error_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const UserError& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+std::string error_of_config(const Json& config) {
+  return error_of([&] { make_model(config, "m/config.json"); });
+}
+
+// Binds every parameter to a fresh leaf.
+void bind(Model& model, at::ScalarType dtype) {
+  for (const ParameterPtr& p : model.parameters())
+    p->value = initial_values(*p, 1).to(dtype).requires_grad_(true);
+}
+
+Batch text_batch(const std::vector<std::int64_t>& lengths, bool with_image_places) {
+  Batch batch;
+  batch.text_cu_seqlens = {0};
+  std::vector<std::int64_t> ids, positions, rows, places;
+  for (const std::int64_t length : lengths) {
+    for (std::int64_t i = 0; i < length; ++i) {
+      const auto row = static_cast<std::int64_t>(ids.size());
+      const bool image = with_image_places && i >= 1 && i < 5;
+      if (image) places.push_back(row);
+      ids.push_back(image ? 3 : 5 + (7 * row + i) % 30);
+      positions.push_back(i);
+      if (i + 1 < length && i >= 5) rows.push_back(row);
+    }
+    batch.text_cu_seqlens.push_back(static_cast<std::int64_t>(ids.size()));
+  }
+  batch.token_ids_T = at::tensor(ids, at::kLong);
+  batch.positions_T = at::tensor(positions, at::kLong);
+  batch.image_rows_R = at::tensor(places, at::kLong);
+  batch.loss_rows_Q = at::tensor(rows, at::kLong);
+  batch.targets_Q = batch.token_ids_T.index_select(0, batch.loss_rows_Q + 1);
+  batch.loss_weights_Q = at::ones({batch.loss_rows_Q.size(0)}, at::kFloat);
+  batch.pixels_ICYX = at::randn({static_cast<std::int64_t>(places.size()) / 4, 3, 8, 8});
+  return batch;
+}
+
+at::Tensor loss_of(const Model& model, const Batch& batch) {
+  Flow flow;
+  for (const auto& block : model.blocks) flow = block->forward({batch}, flow);
+  return flow.loss;
+}
+
+TEST(Model, KnowsItsBlocksNamesAndSizes) {
+  for (const char* family : {"qwen2", "qwen3", "llama"}) {
+    const Model model = make_model(internvl_config(family), "m");
+    std::vector<std::string> names;
+    for (const auto& block : model.blocks) names.push_back(block->name());
+    EXPECT_EQ(names, (std::vector<std::string>{"vision.embed", "vision.0", "vision.1", "projector",
+                                               "text.embed", "text.0", "text.1", "text.norm",
+                                               "text.head"}));
+    ASSERT_EQ(model.desc.blocks.size(), names.size());
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      EXPECT_EQ(model.desc.blocks[i].name, names[i]);
+      std::int64_t count = 0;
+      for (const auto& p : model.blocks[i]->parameters()) count += p->numel();
+      EXPECT_EQ(model.desc.blocks[i].num_parameters, count) << names[i];
+    }
+    EXPECT_EQ(model.image_seq_length, 4);
+    EXPECT_EQ(model.cache.num_layers, 2);
+    std::set<std::string> hf;
+    for (const auto& p : model.parameters()) hf.insert(model.hf_names.at(p->name));
+    EXPECT_EQ(hf.size(), model.parameters().size());
+  }
+}
+
+TEST(Model, TiedHeadBorrowsTheEmbedding) {
+  const Model model = make_model(internvl_config("qwen2"), "m");  // tied: the outer default
+  const Block& head = *model.blocks.back();
+  EXPECT_TRUE(head.parameters().empty());
+  ASSERT_EQ(head.borrowed().size(), 1U);
+  EXPECT_EQ(head.borrowed()[0]->name, "text.embed.weight");
+  Json untied = internvl_config("qwen2");
+  untied["tie_word_embeddings"] = false;
+  EXPECT_EQ(make_model(untied, "m").blocks.back()->parameters().size(), 1U);
+}
+
+TEST(Model, BatchWithoutPicturesGivesZeroVisionGradients) {
+  at::set_num_threads(1);
+  Model model = make_model(internvl_config("llama"), "m");
+  bind(model, at::kFloat);
+  loss_of(model, text_batch({9, 12}, false)).backward();
+  for (const auto& p : model.parameters()) {
+    const bool vision = p->name.starts_with("vision") || p->name.starts_with("projector");
+    if (vision)
+      EXPECT_TRUE(!p->value.grad().defined() || !p->value.grad().any().item<bool>()) << p->name;
+    else
+      EXPECT_TRUE(p->value.grad().any().item<bool>()) << p->name;
+  }
+}
+
+TEST(Model, BatchOfNoRowsWorksForwardAndBackward) {
+  Model model = make_model(internvl_config("qwen3"), "m");
+  bind(model, at::kFloat);
+  const at::Tensor loss = loss_of(model, text_batch({}, false));
+  EXPECT_EQ(loss.item<float>(), 0.0f);
+  loss.backward();
+  for (const auto& p : model.parameters())
+    EXPECT_TRUE(!p->value.grad().defined() || !p->value.grad().any().item<bool>()) << p->name;
+}
+
+TEST(Model, ImageTokensHaveNoEmbeddingGradient) {
+  Json config = internvl_config("qwen2");
+  config["tie_word_embeddings"] = false;
+  Model model = make_model(config, "m");
+  bind(model, at::kDouble);
+  loss_of(model, text_batch({12, 9}, true)).backward();
+  for (const auto& p : model.parameters())
+    if (p->name == "text.embed.weight") {
+      EXPECT_FALSE(p->value.grad()[3].any().item<bool>());
+      EXPECT_TRUE(p->value.grad().any().item<bool>());
+    }
+}
+
+TEST(Model, WrongTilesAreUserErrors) {
+  Model model = make_model(internvl_config("qwen2"), "m");
+  bind(model, at::kFloat);
+  Batch batch = text_batch({12}, true);
+  batch.pixels_ICYX = at::zeros({1, 3, 10, 10});
+  EXPECT_NE(error_of([&] { loss_of(model, batch); }).find("image_size"), std::string::npos);
+  batch.pixels_ICYX = at::zeros({2, 3, 8, 8});
+  EXPECT_NE(error_of([&] { loss_of(model, batch); }).find("8 visual tokens"), std::string::npos);
+}
+
+TEST(Model, SamplesBeyondTheSlidingWindowAreUserErrors) {
+  Json config = text_config("qwen2");
+  config["use_sliding_window"] = true;
+  config["sliding_window"] = 64;
+  config["max_window_layers"] = 0;
+  Model model = make_model(config, "m");
+  bind(model, at::kFloat);
+  EXPECT_EQ(error_of([&] { loss_of(model, text_batch({64}, false)); }), "no error");
+  EXPECT_NE(error_of([&] { loss_of(model, text_batch({65}, false)); }).find("sliding_window"),
+            std::string::npos);
+}
+
+TEST(Model, FreezesByPattern) {
+  Model model = make_model(internvl_config("qwen2"), "m");
+  freeze_parameters(model, {"vision.*", "text.0", "*.mlp.down_proj.weight"});
+  for (const auto& p : model.parameters()) {
+    const bool frozen = p->name.starts_with("vision.") || p->name.starts_with("text.0.") ||
+                        p->name.ends_with("down_proj.weight");
+    EXPECT_EQ(p->trainable, !frozen) << p->name;
+  }
+  EXPECT_NE(error_of([&] { freeze_parameters(model, {"vison.*"}); }).find("vison.*"),
+            std::string::npos);
+}
+
+// A change of a valid configuration, and a word of the message it must give.
+struct BadKey {
+  const char* part;  // "", "text_config", "vision_config"
+  const char* key;
+  Json value;
+  const char* word;
+};
+
+TEST(Model, UnsupportedSettingsNameFileAndKey) {
+  const std::vector<BadKey> cases{
+      {"", "model_type", "llava", "model_type"},
+      {"", "quantization_config", Json::object({{"bits", 4}}), "quantization_config"},
+      {"", "vision_feature_layer", -2, "vision_feature_layer"},
+      {"", "vision_feature_select_strategy", "full", "vision_feature_select_strategy"},
+      {"", "downsample_ratio", 0.4, "downsample_ratio"},
+      {"", "downsample_ratio", 2.0, "downsample_ratio"},
+      {"", "downsample_ratio", 1.0 / 3, "downsample_ratio"},
+      {"", "image_seq_length", 5, "image_seq_length"},
+      {"", "image_token_id", 40, "image_token_id"},
+      {"", "projector_hidden_act", "tanh", "projector_hidden_act"},
+      {"", "text_config", nullptr, "text_config"},
+      {"", "vision_config", 3, "vision_config"},
+      {"vision_config", "num_channels", 1, "num_channels"},
+      {"vision_config", "image_size", Json::array({8, 16}), "image_size"},
+      {"vision_config", "image_size", 9, "image_size"},
+      {"vision_config", "norm_type", "batch_norm", "norm_type"},
+      {"vision_config", "use_mask_token", true, "use_mask_token"},
+      {"vision_config", "hidden_dropout_prob", 0.1, "hidden_dropout_prob"},
+      {"vision_config", "attention_dropout", 0.1, "attention_dropout"},
+      {"vision_config", "projection_dropout", 0.1, "projection_dropout"},
+      {"vision_config", "hidden_act", "mish", "hidden_act"},
+      {"vision_config", "num_attention_heads", 5, "num_attention_heads"},
+      {"vision_config", "initializer_range", -0.1, "initializer_range"},
+      {"text_config", "model_type", "gpt2", "model_type"},
+      {"text_config", "quantization_config", Json::object({{"bits", 4}}), "quantization_config"},
+      {"text_config", "hidden_size", 0, "hidden_size"},
+      {"text_config", "hidden_size", "wide", "hidden_size"},
+      {"text_config", "hidden_act", "mish", "hidden_act"},
+      {"text_config", "num_key_value_heads", 3, "num_key_value_heads"},
+      {"text_config", "head_dim", 5, "head_dim"},
+      {"text_config", "attention_dropout", 0.2, "attention_dropout"},
+      {"text_config", "pad_token_id", 41, "pad_token_id"},
+      {"text_config", "layer_types", Json::array({"sliding_attention", "full_attention"}),
+       "layer_types"},
+      {"text_config", "rope_parameters", 3, "rope_parameters"},
+      {"text_config", "rope_theta", -1, "rope_theta"},
+      {"text_config", "partial_rotary_factor", 0.5, "partial_rotary_factor"},
+      {"text_config", "rope_parameters", Json::object({{"rope_type", "longrope"}}), "longrope"},
+      {"text_config", "rope_parameters", Json::object({{"rope_type", "linear"}}), "factor"},
+      {"text_config", "rope_parameters", Json::object({{"rope_type", "linear"}, {"factor", 0}}),
+       "factor"},
+      {"text_config", "rope_scaling",
+       Json::object(
+           {{"type", "llama3"}, {"factor", 2}, {"low_freq_factor", 4}, {"high_freq_factor", 1}}),
+       "high_freq_factor"},
+  };
+  for (const BadKey& bad : cases) {
+    Json config = internvl_config("qwen2");
+    Json& part = *bad.part ? config[bad.part] : config;
+    part[bad.key] = bad.value;
+    const std::string message = error_of_config(config);
+    EXPECT_NE(message.find(bad.word), std::string::npos) << bad.key << ": " << message;
+    EXPECT_NE(message.find("m/config.json"), std::string::npos) << message;
+  }
+}
+
+TEST(Model, ActiveSlidingWindowIsAUserError) {
+  Json config = text_config("qwen2");
+  config["use_sliding_window"] = true;
+  config["sliding_window"] = 32;
+  EXPECT_EQ(error_of_config(config), "no error");  // max_window_layers 28: no layer has a window
+  config["max_window_layers"] = 1;
+  EXPECT_NE(error_of_config(config).find("use_sliding_window"), std::string::npos);
+  Json odd = text_config("llama");
+  odd.erase("head_dim");
+  odd["hidden_size"] = 18;
+  EXPECT_NE(error_of_config(odd).find("num_attention_heads"), std::string::npos);
+  EXPECT_NE(error_of_config(Json::array()).find("JSON object"), std::string::npos);
+  EXPECT_NE(error_of_config(Json::object()).find("model_type"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace gimbal
