@@ -116,14 +116,14 @@ class Trainer:
         self.recipe.write_text(json.dumps(base))  # JSON is YAML
 
     def start(self, overrides: dict[str, Any] | None = None, *, run: Run | None = None, ranks: int = 1, nproc: int = 1,
-              recipe: Path | None = None) -> tuple[Run, Job]:  # fmt: skip
+              recipe: Path | None = None, environment: dict[str, str] | None = None) -> tuple[Run, Job]:  # fmt: skip
         """`ranks`: processes that are started here; `nproc`: processes that `--nproc` starts."""
         number = next(self.number)
         run = run or Run(self.root / f"run{number}")
         words = ["train", str(recipe or self.recipe), f"train.run={run.folder}", *words_of(overrides or {})]
         if nproc > 1:
             words += ["--nproc", str(nproc)]
-        return run, Job(words, self.root / f"log{number}", ranks=ranks)
+        return run, Job(words, self.root / f"log{number}", ranks=ranks, variables=environment)
 
     def end(self, overrides: dict[str, Any] | None = None, **options: Any) -> tuple[Run, Ended]:
         run, job = self.start(overrides, **options)

@@ -86,7 +86,7 @@ class Job:
     Ranks that are started directly save the seconds that torchrun needs to import torch.
     """
 
-    def __init__(self, words: list[str], log: Path, ranks: int = 1, cwd: Path | None = None) -> None:
+    def __init__(self, words: list[str], log: Path, ranks: int = 1, variables: dict[str, str] | None = None) -> None:
         self.log = log
         command = [find_program("gimbal"), *words]
         settings: list[dict[str, str]] = [{}]
@@ -99,7 +99,7 @@ class Job:
             ]  # fmt: skip
         with log.open("w") as err:
             self.processes = [
-                subprocess.Popen(command, env=environment(**extra), stdout=subprocess.PIPE, stderr=err, cwd=cwd, start_new_session=True)
+                subprocess.Popen(command, env=environment(**extra, **(variables or {})), stdout=subprocess.PIPE, stderr=err, start_new_session=True)
                 for extra in settings
             ]
 

@@ -134,9 +134,20 @@ def test_names_that_match_nothing(trainer, key):
     assert "nothing" in message and key in message
 
 
-def test_sample_longer_than_the_cap(trainer):
+def test_sample_longer_than_a_cap(trainer):
     message = trainer.refused({**FEW, "balance.text_cap": 100})
     assert "balance.text_cap" in message and "100" in message
+    message = trainer.refused({**FEW, "balance.vision_cap": 2})
+    assert "balance.vision_cap" in message and "4 rows" in message
+
+
+def test_weights_that_leave_no_source(trainer):
+    message = trainer.refused({**FEW, "data.weights": {"colours": 0}})
+    assert "data.weights" in message and "0" in message
+
+
+def test_cuda_without_a_gpu(trainer):
+    assert "train.device" in trainer.refused({**FEW, "train.device": "cuda", "train.threads": 1}, environment={"CUDA_VISIBLE_DEVICES": ""})
 
 
 # The model folder.
@@ -227,6 +238,12 @@ def test_eval_dataset_that_does_not_exist_is_found_before_training(trainer, tmp_
     assert not run_.lines("train"), "the mistake is found only after training"
 
 
+def test_dataset_without_samples(trainer, prepare):
+    empty = prepare({"s": []})
+    message = trainer.refused({**FEW, "data.train": str(empty)})
+    assert str(empty) in message and "no usable sample" in message
+
+
 def test_damaged_dataset(trainer, data, tmp_path):
     copy = shutil.copytree(data, tmp_path / "copy")
     tokens = (copy / "tokens.bin").read_bytes()
@@ -249,7 +266,7 @@ def test_evaluate_without_weights(model, held_out, tmp_path):
 
 def test_interrupted_prepare(trainer, model, tmp_path):
     source = tmp_path / "s.jsonl"
-    talks = [talk for talk in colour_talks(0, 6000) if len(talk["messages"][0]["content"]) == 1]
+    talks = [talk for talk in colour_talks(0, 4000) if len(talk["messages"][0]["content"]) == 1]
     source.write_text("".join(json.dumps(talk) + "\n" for talk in talks * 2))
     words = ["prepare", "--model", str(model), "--data", str(source), "--workers", "1", "--out"]
 

@@ -108,6 +108,20 @@ def test_same_arithmetic_gives_the_same_bits(trainer, base, change):
         assert_same_bits(run.tensors(file), base.tensors(file))
 
 
+def test_recompute_beside_frozen_parts_gives_the_same_bits(trainer):
+    for patterns in (["vision.*"], ["text.0", "vision.embed*"]):
+        keep, full = (trainer.run({"model.freeze": patterns, "model.recompute": level}) for level in ("keep", "full"))
+        assert keep.column("loss") == full.column("loss")
+        assert_same_bits(keep.tensors(), full.tensors())
+
+
+def test_evaluating_and_saving_leave_the_training_as_it_is(trainer, base, held_out):
+    run = trainer.run({"data.eval": str(held_out), "evaluate.every_steps": 3, "evaluate.max_new_tokens": 3, "checkpoint.every_steps": 2})
+    assert [line["step"] for line in run.lines("eval")] == [3, 6, 9, 10]
+    assert run.column("loss") == base.column("loss")
+    assert_same_bits(run.tensors("optimizer.safetensors"), base.tensors("optimizer.safetensors"))
+
+
 def test_two_ranks_give_the_same_bits_again(trainer):
     first, second = (trainer.run({"train.max_steps": 6}, ranks=2) for _ in range(2))
     assert first.column("loss") == second.column("loss")

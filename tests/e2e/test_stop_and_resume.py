@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +117,68 @@ def test_go_on_with_another_number_of_ranks(trainer, uninterrupted):
     np.testing.assert_allclose(run.losses, uninterrupted.losses, rtol=1e-4)
 
 
+def test_a_signal_before_the_first_step(trainer, uninterrupted):
+    run, job = trainer.start(LONG)
+    job.wait_until(run.folder.exists)
+    job.signal(signal.SIGTERM)
+    ended = job.wait()
+    assert ended.code == 143 and run.state()["step"] >= 1, ended.stderr
+    trainer.run(LONG, run=run)
+    check_completed(run, uninterrupted)
+
+
+def test_the_clock_goes_on(trainer):
+    run, _ = stopped(trainer, signal.SIGTERM, after=20)
+    trainer.run(LONG, run=run)
+    elapsed = run.column("elapsed_seconds")
+    assert elapsed == sorted(elapsed) and len(elapsed) == STEPS
+    assert run.json("summary.json")["train_seconds"] == elapsed[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_killed_at_many_moments(trainer, uninterrupted, uninterrupted_by_two, ranks):
+    # Saving every second step, so that many kills fall into a save.
+    change = {**LONG, "checkpoint.every_steps": 2}
+    moments = random.Random(7)
+    run, kills = Run(trainer.root / f"often_killed{ranks}"), 0
+    for _ in range(40):
+        done = len(run.lines("train"))
+        _, job = trainer.start(change, run=run, ranks=ranks)
+        while all(process.poll() is None for process in job.processes) and len(run.lines("train")) < done + moments.randint(3, 9):
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.05))
+        job.signal(signal.SIGKILL)
+        codes = {process.wait() for process in job.processes}
+        job.close()
+        if codes == {0}:
+            break
+        assert codes <= {0, -signal.SIGKILL}, job.log.read_text()
+        kills += 1
+    trainer.run(change, run=run, ranks=ranks)
+    assert kills >= 5
+    check_completed(run, uninterrupted if ranks == 1 else uninterrupted_by_two)
+
+
+def test_a_rank_that_hangs_ends_the_job(trainer):
+    run, job = trainer.start({"train.max_steps": 100000, "train.timeout_seconds": 3}, ranks=2)
+    job.wait_until(lambda: len(run.lines("train")) >= 5)
+    job.processes[1].send_signal(signal.SIGSTOP)
+    assert job.processes[0].wait(30) > 0
+    job.close()
+    assert "failed on rank 0 of 2" in job.log.read_text() and "timeout 3 s" in job.log.read_text()
+
+
+def test_a_lost_partner_is_an_error_and_no_signal(trainer):
+    # Writing to a socket whose other end has gone raises SIGPIPE, which by default ends a program without a word.
+    run, job = trainer.start({"train.max_steps": 100000}, ranks=2)
+    job.wait_until(lambda: len(run.lines("train")) >= 1)
+    status = Path(f"/proc/{job.processes[0].pid}/status").read_text()
+    job.close()
+    ignored = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn")), 16)
+    assert ignored >> (signal.SIGPIPE - 1) & 1
+
+
 def test_kill_of_one_rank_ends_the_job(trainer):
     run, job = trainer.start({"train.max_steps": 100000, "train.timeout_seconds": 15}, ranks=2)
     job.wait_until(lambda: len(run.lines("train")) >= 5)
@@ -135,6 +199,15 @@ def test_kill_of_one_rank_through_nproc(trainer):
     assert ended.code > 0, ended.stderr
     assert "failed on rank" in ended.stderr or "was ended by SIGKILL" in ended.stderr
     assert "SIGPIPE" not in ended.stderr
+
+
+def test_skipped_steps_are_counted_over_restarts(trainer):
+    run, ended = trainer.end({"optimizer.lr": 1e30, "optimizer.warmup_steps": 0, "train.max_bad_steps": 1, "checkpoint.every_steps": 1})
+    assert ended.code == 2 and len(run.checkpoints()) == 1, ended.stderr
+    trainer.run({"optimizer.lr": 1e30, "optimizer.warmup_steps": 0, "train.max_bad_steps": 99, "train.max_steps": 3}, run=run)
+    trainer.run({"optimizer.lr": 1e30, "optimizer.warmup_steps": 0, "train.max_bad_steps": 99, "train.max_steps": 5}, run=run)
+    state, summary = run.state(), run.json("summary.json")
+    assert summary["skipped_steps"] == state["step"] - state["optimizer_steps"] == len(run.lines("skipped")) == 4
 
 
 def test_a_finished_run_is_left_as_it_is(trainer):

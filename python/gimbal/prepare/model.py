@@ -226,6 +226,8 @@ def resolve_processor(folder: Path, config: PrepareConfig) -> dict[str, Any]:
     if kind.removesuffix("Fast").removesuffix("Pil") != "GotOcr2ImageProcessor":
         raise UserError(f"{folder}: image processor '{kind}' is not supported; InternVL folders use GotOcr2ImageProcessor")
     values = {key: given[key] if given.get(key) is not None else default for key, default in PROCESSOR_DEFAULTS.items()}
+    # InternVLProcessor cuts pictures whatever the folder says (released folders say false); only the user's own word counts.
+    values["crop_to_patches"] = PROCESSOR_DEFAULTS["crop_to_patches"]
     for option in ("crop_to_patches", "min_patches", "max_patches"):
         override = getattr(config, f"image_{option}")
         if override is not None:

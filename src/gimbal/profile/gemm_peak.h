@@ -13,9 +13,9 @@ struct GemmPeak {
   int threads = 0;        // of this process (CPU)
 };
 
-/// The best rate among repeated square products of growing size with the threads set by
-/// at::set_num_threads. Takes about `budget_seconds`, at least one product of each size tried.
-/// Synchronises the device.
+/// The best rate of gemm_nt (the products that the layers use) among repeated square products of
+/// growing size with the threads set by at::set_num_threads. Takes about `budget_seconds`, at least
+/// one product of each size tried. Synchronises the device.
 GemmPeak measure_gemm_peak(at::ScalarType dtype, const at::Device& device,
                            double budget_seconds = 0.1);
 
