@@ -62,10 +62,10 @@ def test_read_only_run_folder(trainer, small_disk):
         assert str(small_disk / "run") in message and ("Read-only" in message or "writable" in message)
 
 
-def test_read_only_run_folder_while_saving(trainer, small_disk):
+def test_full_disk_while_writing_metrics_or_checkpoints(trainer, small_disk):
     run, job = trainer.start({**LONG, "train.max_steps": 100000}, run=Run(small_disk / "run"))
     job.wait_until(lambda: len(run.checkpoints()) >= 1)
-    # Busy with open files: the metrics. Without more room each of its writes fails.
+    # No room for another page of metrics.jsonl or of a checkpoint, whichever comes first.
     remount(small_disk, f"size={used(small_disk) // 4096 * 4096}")
     ended = job.wait()
     assert ended.code == 2 and str(run.folder) in ended.stderr, ended.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gimbal import UserError
-from gimbal.inspect.dataset import DatasetReader
+from gimbal.dataset import Dataset
 from gimbal.inspect.histogram import format_histogram, histogram
 from gimbal.inspect.sample_view import describe_sample, format_sample
 from gimbal.prepare.model import load_tokenizer, tokenizer_sha256
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def summary(data: DatasetReader) -> dict[str, Any]:
+def summary(data: Dataset) -> dict[str, Any]:
     """Counts, sources, histograms and rejections as a JSON-ready value."""
     manifest = data.manifest
     return {
@@ -76,7 +76,7 @@ def format_summary(value: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _load_tokenizer(data: DatasetReader, folder: str | None):
+def _load_tokenizer(data: Dataset, folder: str | None):
     model = data.manifest["model"]
     path = Path(folder or model["folder"])
     if not path.is_dir():
@@ -89,7 +89,7 @@ def _load_tokenizer(data: DatasetReader, folder: str | None):
 
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
-    data = DatasetReader(options.dataset)
+    data = Dataset(options.dataset)
     samples: list[dict[str, Any]] = []
     if options.sample:
         infos = [(i, data.sample(i)) for i in options.sample]

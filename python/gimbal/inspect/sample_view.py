@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from gimbal.inspect.dataset import DatasetReader, SampleInfo
+from gimbal.dataset import Dataset, Sample
 
+IMAGE_KEYS = ("name", "width", "height", "grid_columns", "grid_rows", "rows", "byte_size")
 _ON, _OFF = "\x1b[1;32m", "\x1b[0m"
 
 
@@ -29,7 +30,7 @@ def decode_segments(tokens, spans: list[tuple[int, int]], tokenizer, image_token
     return segments
 
 
-def describe_sample(data: DatasetReader, i: int, sample: SampleInfo, tokenizer) -> dict[str, Any]:
+def describe_sample(data: Dataset, i: int, sample: Sample, tokenizer) -> dict[str, Any]:
     """A sample as a JSON-ready value."""
     source, file, line = data.source_of(sample.record)
     return {
@@ -40,7 +41,7 @@ def describe_sample(data: DatasetReader, i: int, sample: SampleInfo, tokenizer) 
         "num_tokens": len(sample.tokens),
         "num_loss_tokens": int(sample.record["num_loss_tokens"]),
         "vision_rows": int(sample.record["vision_rows"]),
-        "images": [vars(item) for item in sample.media],
+        "images": [{key: getattr(item, key) for key in IMAGE_KEYS} for item in sample.media],
         "segments": decode_segments(sample.tokens, sample.spans, tokenizer, data.manifest["model"]["image_token_id"]),
     }
 

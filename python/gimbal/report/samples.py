@@ -134,7 +134,7 @@ def make_cards(stage: Stage, most: int = 60) -> Cards:
         try:
             sample = dataset.sample(int(row["sample"]))
             begin = sample.spans[int(row["span"])][0]
-        except IndexError:
+        except (UserError, IndexError):
             result.problem = f"{dataset.folder}: has no sample {row['sample']} with answer {row['span']} (data made anew?)"
             continue
         parts = split_conversation(

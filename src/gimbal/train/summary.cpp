@@ -1,29 +1,11 @@
 #include "gimbal/train/summary.h"
 
-#include <cmath>
 #include <cstdio>
 
 #include "gimbal/train/progress.h"
 
 namespace gimbal {
 namespace {
-
-double bytes_of(DType dtype) {
-  return dtype == DType::kBFloat16 ? 2 : dtype == DType::kFloat64 ? 8 : 4;
-}
-
-double rows_of(const BlockDesc& block, const WorkSize& pack) {
-  switch (block.kind) {
-    case BlockKind::kVisionEmbed:
-    case BlockKind::kVisionLayer:
-    case BlockKind::kProjector:
-      return pack.vision_tiles;
-    case BlockKind::kTextHead:
-      return pack.loss_rows;
-    default:
-      return pack.text_rows;
-  }
-}
 
 std::string percent(double share) {
   char text[32];
@@ -32,38 +14,6 @@ std::string percent(double share) {
 }
 
 }  // namespace
-
-MemoryEstimate estimate_memory(const Model& model, DType dtype,
-                               const std::vector<TapeLevel>& levels, const WorkSize& pack) {
-  MemoryEstimate estimate;
-  const double compute_bytes = bytes_of(dtype);
-  const double master_bytes = dtype == DType::kFloat64 ? 8 : 4;
-  double largest_recompute = 0;
-  for (std::size_t i = 0; i < model.blocks.size(); ++i) {
-    double trainable = 0;
-    double all = 0;
-    for (const ParameterPtr& parameter : model.blocks[i]->parameters()) {
-      all += static_cast<double>(parameter->numel());
-      if (parameter->trainable) trainable += static_cast<double>(parameter->numel());
-    }
-    estimate.parameters +=
-        all * (master_bytes + (compute_bytes == master_bytes ? 0 : compute_bytes));
-    estimate.gradients +=
-        trainable * (master_bytes + (compute_bytes == master_bytes ? 0 : compute_bytes));
-    estimate.optimizer += trainable * 2 * master_bytes;
-    const BlockDesc& desc = model.desc.blocks[i];
-    const double rows = rows_of(desc, pack);
-    const double kept = rows * desc.saved_values_per_row * compute_bytes;
-    if (levels[i] == TapeLevel::kKeep) {
-      estimate.activations += kept;
-    } else {
-      estimate.activations += rows * desc.output_values_per_row * compute_bytes;
-      largest_recompute = std::max(largest_recompute, kept);
-    }
-  }
-  estimate.activations += largest_recompute;
-  return estimate;
-}
 
 Json to_json(const RunSummary& s) {
   return {{"kind", "summary"},
@@ -81,11 +31,11 @@ Json to_json(const RunSummary& s) {
           {"waste", s.balance.cost_waste},
           {"pack_seconds", s.balance.seconds},
           {"memory_bytes",
-           {{"parameters", s.memory.parameters},
-            {"gradients", s.memory.gradients},
-            {"optimizer", s.memory.optimizer},
-            {"activations", s.memory.activations},
-            {"total", s.memory.total()}}},
+           {{"parameters", s.memory.parameter_bytes},
+            {"gradients", s.memory.gradient_bytes},
+            {"optimizer", s.memory.optimizer_bytes},
+            {"activations", s.memory.activation_bytes},
+            {"total", s.memory.total_bytes()}}},
           {"ranks", s.ranks},
           {"threads", s.threads},
           {"dtype", s.dtype},
@@ -107,11 +57,11 @@ std::string to_text(const RunSummary& s) {
           format_count(s.balance.packs_lower_bound) + "), text fill " +
           (s.balance.fill.empty() ? "-" : percent(s.balance.fill[0])) + ", waste between ranks " +
           percent(s.balance.cost_waste) + "\n";
-  text += "memory   about " + format_quantity(s.memory.total()) + "B per process: parameters " +
-          format_quantity(s.memory.parameters) + "B, gradients " +
-          format_quantity(s.memory.gradients) + "B, optimizer " +
-          format_quantity(s.memory.optimizer) + "B, activations " +
-          format_quantity(s.memory.activations) + "B\n";
+  text += "memory   about " + format_quantity(s.memory.total_bytes()) + "B per process: parameters " +
+          format_quantity(s.memory.parameter_bytes) + "B, gradients " +
+          format_quantity(s.memory.gradient_bytes) + "B, optimizer " +
+          format_quantity(s.memory.optimizer_bytes) + "B, activations " +
+          format_quantity(s.memory.activation_bytes) + "B\n";
   text += "machine  " + std::to_string(s.ranks) + (s.ranks == 1 ? " process" : " processes") +
           " x " + std::to_string(s.threads) + (s.threads == 1 ? " thread" : " threads") +
           ", measured GEMM peak " + format_quantity(s.peak_flops) + "FLOP/s\n";

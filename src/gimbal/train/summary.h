@@ -2,25 +2,12 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "gimbal/base/json.h"
-#include "gimbal/train/build.h"
+#include "gimbal/balance/sampler.h"
+#include "gimbal/profile/memory.h"
 
 namespace gimbal {
-
-/// Estimated bytes of one rank at its peak.
-struct MemoryEstimate {
-  double parameters = 0;  // master values and, if it differs, the compute copy
-  double gradients = 0;
-  double optimizer = 0;
-  double activations = 0;  // what backward needs of a pack that fills the caps
-
-  double total() const { return parameters + gradients + optimizer + activations; }
-};
-
-MemoryEstimate estimate_memory(const Model& model, DType dtype,
-                               const std::vector<TapeLevel>& levels, const WorkSize& pack);
 
 struct RunSummary {
   std::string run;

@@ -142,6 +142,17 @@ std::int64_t Trainer::count_total_steps() {
   return std::max<std::int64_t>(total, 1);
 }
 
+MemorySetting Trainer::memory_setting() const {
+  MemorySetting setting;
+  setting.master_bytes = static_cast<int>(c10::elementSize(master_dtype(recipe_.model.dtype)));
+  setting.compute_bytes = static_cast<int>(c10::elementSize(compute_dtype(recipe_.model.dtype)));
+  setting.frozen = frozen_blocks_;
+  for (const TapeLevel level : tape_levels(recipe_.model, model_)) {
+    setting.full_recompute.push_back(level == TapeLevel::kFull);
+  }
+  return setting;
+}
+
 RunSummary Trainer::make_summary() {
   RunSummary summary;
   summary.run = run_folder_.string();
@@ -176,8 +187,7 @@ RunSummary Trainer::make_summary() {
   if (recipe_.balance.vision_cap > 0)
     pack.vision_tiles =
         std::min(pack.vision_tiles, static_cast<double>(recipe_.balance.vision_cap));
-  summary.memory =
-      estimate_memory(model_, recipe_.model.dtype, tape_levels(recipe_.model, model_), pack);
+  summary.memory = estimate_training_memory(model_.desc, pack, memory_setting());
   summary.ranks = runtime_.comm->size();
   summary.threads = at::get_num_threads();
   summary.peak_flops = peak_flops_;
@@ -365,7 +375,8 @@ void Trainer::finish() {
                        {"skipped_steps", skipped_steps_},
                        {"samples", samples_seen_},
                        {"loss_tokens", loss_tokens_seen_},
-                       {"train_seconds", elapsed_seconds_}};
+                       {"train_seconds", elapsed_seconds_},
+                       {"peak_resident_bytes", peak_resident_bytes()}};
     write_file_atomic(run_folder_ / "summary.json", summary.dump(2) + "\n");
     log_info("finished: " + run_folder_.string());
   }

@@ -34,6 +34,7 @@ class Trainer {
   void start_weights();
   bool resume();
   std::int64_t count_total_steps();
+  MemorySetting memory_setting() const;
   RunSummary make_summary();
   TrainOutcome run_steps();
   void finish_step(const StepPlan& plan, StepResult result, double lr, double seconds);

@@ -1,9 +1,14 @@
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
+import yaml
 from gimbal.demo import vqa, vqa_data
 from gimbal.demo.vqa_data import Question, derive_facts
+
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +38,51 @@ def test_every_test_question_is_asked_once_and_alone(data):
     assert first[1]["content"] == question.answer
 
 
-def test_training_never_sees_a_test_picture(data):
-    for stage in vqa.STAGES:
-        assert "pictures/test/" not in data[1][stage].read_text()
-    assert len(list((data[0] / "pictures/train").iterdir())) == 4000
-    assert len(list((data[0] / "pictures/test").iterdir())) == 1000
+def pictures(path):
+    return {sample["messages"][0]["content"][0]["image"] for sample in samples(path)}
+
+
+def test_training_never_sees_a_picture_of_validation_or_test(data):
+    seen = pictures(data[1]["captions"]) | pictures(data[1]["questions"])
+    held_out = pictures(data[1]["validation"])
+    assert len(held_out) == vqa.VALIDATION_PICTURES and all(name.startswith("pictures/train/") for name in held_out)
+    assert not held_out & seen and not {name.replace("/train/", "/mirrored/") for name in held_out} & seen
+    assert {name.split("/")[1] for name in seen} == {"train", "mirrored"}
+    assert pictures(data[1]["test"]) <= {f"pictures/test/{number}.png" for number in range(1000)}
+
+
+def test_text_stages_have_no_pictures(data):
+    for stage in ("words", "phrasings"):
+        assert all(isinstance(message["content"], str) for sample in samples(data[1][stage]) for message in sample["messages"])
+
+
+def test_pictures_are_copied_and_mirrored(data):
+    import numpy
+    from PIL import Image
+
+    folder = data[0] / "pictures"
+    assert {part.name: len(list(part.iterdir())) for part in folder.iterdir()} == {"train": 4000, "mirrored": 4000, "test": 1000}
+    plain, mirrored = (numpy.asarray(Image.open(folder / part / "0.png").convert("RGB")) for part in ("train", "mirrored"))
+    assert (plain[:, ::-1] == mirrored).all() and (plain != mirrored).any()
+
+
+def test_recipe_has_the_demo_s_stages_and_keeps_the_test_questions_out():
+    recipe = yaml.safe_load((ROOT / vqa.RECIPE).read_text())
+    assert tuple(stage["name"] for stage in recipe["stages"]) == vqa.STAGES
+    assert recipe["train"]["run"] == str(vqa.RUN) and recipe["model"]["path"] == str(vqa.DATA / "model")
+    for stage in recipe["stages"]:
+        assert stage["data"].get("train", recipe["data"]["train"]) == str(vqa.DATA / stage["name"])
+        assert stage["data"].get("eval", str(vqa.DATA / "validation")) == str(vqa.DATA / "validation")
+    assert recipe["stages"][-1]["data"]["eval"] == str(vqa.DATA / "validation")
+
+
+def test_held_out_pictures_are_the_same_each_time_and_keep_all_questions():
+    questions = vqa_data.load_questions("train")
+    training, validation = vqa_data.hold_out(questions, 400, seed=1)
+    assert vqa_data.hold_out(questions, 400, seed=1) == (training, validation)
+    assert Counter(training) + Counter(validation) == Counter(questions)
+    assert len({question.picture for question in validation}) == 400
+    assert not {question.picture for question in validation} & {question.picture for question in training}
 
 
 @pytest.mark.parametrize(
@@ -100,11 +145,24 @@ def test_descriptions_stand_in_the_picture_s_place():
     assert described.replace("circle", "").replace("red", "").strip() == ""
 
 
-def test_some_questions_of_each_picture():
-    questions = [Question(f"is there a {word}?", "no", picture) for picture in (1, 2) for word in vqa_data.COLORS[:5]]
-    drawn = list(vqa_data.some_of_each([*questions, Question("what?", "red", 3)], 2, seed=1))
-    assert Counter(picture for picture, _, _ in drawn) == {1: 2, 2: 2, 3: 1} and len(set(drawn)) == 5
-    assert set(drawn) <= {*vqa_data.asked(questions), (3, "what?", "red")}
+def test_questions_are_balanced_between_what_is_there_and_what_is_not():
+    questions = vqa_data.load_questions("train")
+    of = {(question.picture, question.text): question for question in questions}
+    drawn = [of[picture, text] for picture, text, _ in vqa_data.balanced_questions(questions, 500, seed=1)]
+    assert sum(question.is_open for question in drawn) == 500
+    counts = Counter((question.is_about_shape, question.is_negative, question.answer) for question in drawn if not question.is_open)
+    assert len(counts) == 8
+    for about_shape in (False, True):
+        for negative, here, elsewhere in ((False, "yes", "no"), (True, "no", "yes")):
+            there = sum((q.is_about_shape, q.is_negative, q.answer) == (about_shape, negative, here) for q in questions if not q.is_open)
+            assert counts[about_shape, negative, here] == counts[about_shape, negative, elsewhere] == there
+
+
+def test_half_of_the_pictures_are_mirrored():
+    made = list(vqa_data.half_mirrored([(7, "what?", "red")] * 1000, "q", seed=1))
+    shown = Counter(sample["messages"][0]["content"][0]["image"] for sample in made)
+    assert set(shown) == {"pictures/train/7.png", "pictures/mirrored/7.png"} and min(shown.values()) > 430
+    assert len({sample["id"] for sample in made}) == 1000
 
 
 def test_kinds_of_questions_and_their_matches(tmp_path):

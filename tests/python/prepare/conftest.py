@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -13,13 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "python"))
 
 import pytest
 from PIL import Image
-
-CORPUS = [
-    "what shape is in the image? it is a rectangle",
-    "how many digits are there? seven of them, and a circle",
-    "Hello world, the colour is blue; is it? yes, no.",
-] * 20
-
+from prepare_samples import CORPUS, write_lines
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
@@ -42,22 +35,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def write_lines(path, samples):
-    path.write_text("".join((s if isinstance(s, str) else json.dumps(s)) + "\n" for s in samples), encoding="utf-8")
-    return str(path)
-
-
-def talk(question="what shape?", answer="a circle", *images):
-    """An OpenAI-style sample: images, a question and its answer."""
-    parts = [{"type": "image", "image": image} for image in images]
-    content = [*parts, {"type": "text", "text": question}] if images else question
-    return {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]}
-
-
 @pytest.fixture()
 def build(models, folder):
-    """build(samples, model=...) prepares samples in `folder` and returns a DatasetReader."""
-    from gimbal.inspect.dataset import DatasetReader
+    """build(samples, model=...) prepares samples in `folder` and returns a Dataset."""
+    from gimbal.dataset import Dataset
     from gimbal.prepare import PrepareConfig, Source, prepare
 
     count = iter(range(1000))
@@ -67,11 +48,6 @@ def build(models, folder):
         data = write_lines(folder / f"data{number}.jsonl", samples)
         out = folder / f"out{number}"
         prepare(PrepareConfig(str(models[model]), [Source("s", [data])], str(out), **{"workers": 1, **options}))
-        return DatasetReader(out)
+        return Dataset(out)
 
     return run
-
-
-def rejections(data):
-    """(reason, detail) of each rejected sample, in order."""
-    return [(line["reason"], line["detail"]) for line in data.first_rejections(1000)]

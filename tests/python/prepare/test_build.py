@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import talk, write_lines
+from prepare_samples import talk, write_lines
 
 from gimbal import UserError
-from gimbal.inspect.dataset import DatasetReader
+from gimbal.dataset import Dataset
 from gimbal.prepare import PrepareConfig, Source, prepare, readers, records
 from gimbal.prepare.build import build_dataset
 from gimbal.prepare.resume import JOURNAL_FILE, PartialFolder
@@ -60,7 +60,7 @@ def test_format_is_as_documented(config, folder):
     assert {name: entry["sha256"] for name, entry in manifest["files"].items()} == {
         name: digest for name, digest in content(out).items() if name != "manifest.json"
     }
-    data = DatasetReader(out)
+    data = Dataset(out)
     index, counts = data.index, manifest["counts"]
     for begin, number, total in (
         ("token_begin", "num_tokens", "tokens"),
@@ -277,7 +277,7 @@ def test_full_disk_says_so_and_the_run_can_go_on(config, folder):
     assert result.returncode == 2 and "no space to write" in result.stderr and "Traceback" not in result.stderr
     assert not (folder / "out").exists()
     assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
-    assert len(DatasetReader(folder / "out")) == 501
+    assert len(Dataset(folder / "out")) == 501
 
 
 def test_folder_that_may_not_be_written(config, monkeypatch):
@@ -297,7 +297,7 @@ def test_media_roots(models, folder):
     data = write_lines(folder / "d.jsonl", [talk("q", "a", "a.png")])
     sources = [Source("x", [data], media_root=str(folder / "x")), Source("y", [data], media_root=str(folder / "y"))]
     manifest = prepare(PrepareConfig(str(models["internvl"]), sources, str(folder / "out"), 1))
-    found = DatasetReader(folder / "out")
+    found = Dataset(folder / "out")
     assert manifest["media_root"] == str(folder)
     assert [found.sample(i).media[0].name for i in range(2)] == ["x/a.png", "y/a.png"]
     assert [found.sample(i).media[0].width for i in range(2)] == [40, 33]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import talk, write_lines
+from prepare_samples import talk, write_lines
 
 from gimbal.__main__ import run
 

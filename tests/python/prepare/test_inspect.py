@@ -5,11 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import talk, write_lines
+from prepare_samples import talk, write_lines
 
 from gimbal import UserError
 from gimbal.__main__ import run
-from gimbal.inspect.dataset import DatasetReader
+from gimbal.dataset import Dataset
 from gimbal.inspect.histogram import format_histogram, histogram
 from gimbal.prepare import PrepareConfig, Source, prepare
 
@@ -94,13 +94,13 @@ def break_json(path):
 def test_damaged_dataset(dataset, name, damage, words):
     damage(dataset / name)
     with pytest.raises(UserError, match=words):
-        DatasetReader(dataset)
+        Dataset(dataset)
 
 
 def test_unfinished_dataset_is_named(dataset):
     dataset.rename(dataset.with_name("d.partial"))
     with pytest.raises(UserError, match="unfinished one, run gimbal prepare again"):
-        DatasetReader(dataset.with_name("d"))
+        Dataset(dataset.with_name("d"))
 
 
 def test_histogram_counts_everything_once():

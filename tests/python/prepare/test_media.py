@@ -5,7 +5,7 @@ import io
 import struct
 
 import pytest
-from conftest import rejections, talk
+from prepare_samples import rejections, talk
 from PIL import Image, ImageOps
 
 from gimbal.prepare import media as media_module

@@ -8,7 +8,7 @@ import signal
 import time
 
 import pytest
-from conftest import write_lines
+from prepare_samples import write_lines
 
 from gimbal import UserError
 from gimbal.prepare.config import PrepareConfig, Source, config_from_json, sources_from_arguments, validate

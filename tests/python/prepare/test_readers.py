@@ -6,7 +6,7 @@ import os
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
-from conftest import talk, write_lines
+from prepare_samples import talk, write_lines
 
 from gimbal import UserError
 from gimbal.prepare import readers
@@ -110,7 +110,7 @@ def test_broken_parquet(tmp_path):
 
 
 def test_parquet_with_embedded_images(models, folder):
-    from gimbal.inspect.dataset import DatasetReader
+    from gimbal.dataset import Dataset
     from gimbal.prepare import prepare
 
     picture = (folder / "a.png").read_bytes()
@@ -123,7 +123,7 @@ def test_parquet_with_embedded_images(models, folder):
         table.append(sample)
     parquet.write_table(arrow.Table.from_pylist(table), folder / "d.parquet")
     prepare(PrepareConfig(str(models["internvl"]), [Source("s", [str(folder / "d.parquet")])], str(folder / "out"), 1))
-    data = DatasetReader(folder / "out")
+    data = Dataset(folder / "out")
     assert len(data) == 5 and data.manifest["counts"]["media"] == 2
     assert (folder / "out" / "media_blobs.bin").read_bytes() == picture
     assert [data.sample(i).media[0].width for i in range(5)] == [40, 40, 40, 33, 40]

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import rejections, talk
+from prepare_samples import rejections, talk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -140,7 +140,7 @@ def test_placeholder_written_as_text_is_a_wrong_count(build):
 
 
 def test_tokenizer_that_eats_space_around_placeholders_is_refused(tmp_path):
-    from conftest import CORPUS
+    from prepare_samples import CORPUS
 
     from gimbal.demo.model_folder import make_model_folder
 

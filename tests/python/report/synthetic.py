@@ -86,7 +86,8 @@ def make_dataset(folder: Path, model: Path, count: int = 12, seed: int = 0) -> P
     for name, array in arrays.items():
         (folder / name).write_bytes(array.tobytes())
     manifest = {
-        "format": "gimbal-dataset", "version": 1, "media_root": str(folder), "counts": {"samples": count},
+        "format": "gimbal-dataset", "version": 1, "media_root": str(folder),
+        "counts": {"samples": count, "tokens": len(tokens), "loss_spans": len(spans), "media_refs": len(refs), "media": len(media)},
         "sources": [{"name": "made", "weight": 1.0, "files": [{"path": "made.jsonl", "bytes": 1,
                                                                "sha256": hashlib.sha256(b"").hexdigest()}]}],
         "model": {"image_token_id": context, "image_seq_length": 4, "folder": str(model)},

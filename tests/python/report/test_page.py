@@ -139,7 +139,7 @@ def test_missing_pictures_and_data_are_said(run, dataset, tmp_path, model):
     (run / "eval.json").write_text(json.dumps(evaluation | {"dataset": str(copy)}))
     assert "picture not found" in render(read_run(run))
     (run / "eval.json").write_text(json.dumps(evaluation | {"dataset": str(tmp_path / "gone")}))
-    assert "not a finished dataset folder" in render(read_run(run))
+    assert "not a (finished) dataset folder" in render(read_run(run))
     (run / "eval.json").unlink()
     assert "does not name the dataset" in render(read_run(run))
 
