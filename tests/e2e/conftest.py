@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,32 +15,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
 
 import pytest
+from e2e_data import COLOURS, colour_talks, make_model
 from e2e_tool import Ended, Job, Run, words_of
 from PIL import Image
-
-COLOURS = ["red", "green", "blue", "white"]
-TINY = {
-    "vision.hidden_size": 32, "vision.num_layers": 1, "vision.num_heads": 2, "vision.intermediate_size": 64,
-    "text.hidden_size": 32, "text.num_layers": 2, "text.num_heads": 2, "text.num_key_value_heads": 1, "text.intermediate_size": 64,
-}  # fmt: skip
-FILLER = ["the answer comes at the end", "look at each picture in its order", "there is one word for each of them"]
-
-
-def conversation(images: list[str], question: str, answer: str) -> dict[str, Any]:
-    parts = [{"type": "image", "image": image} for image in images] + [{"type": "text", "text": question}]
-    return {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": answer}]}
-
-
-def colour_talks(first: int, number: int) -> list[dict[str, Any]]:
-    """Conversations of 0 to 4 pictures and of unlike length, the same for the same numbers."""
-    talks = []
-    for i in range(first, first + number):
-        names = [COLOURS[(i * 7 + j * 3) % 4] for j in range(i % 5)]
-        files = [f"{name}.{'png' if (i + j) % 2 else 'jpg'}" for j, name in enumerate(names)]
-        question = " ".join([FILLER[i % 3]] * (1 + i % 4)) + ": which colours?"
-        talks.append(conversation(files, question, " ".join(names) or "none"))
-    return talks
-
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,13 +27,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for suffix in ("png", "jpg"):
             Image.new("RGB", (16 + 5 * number, 16 + 3 * number), name).save(root / f"{name}.{suffix}")
     return root
-
-
-def make_model(out: Path, **options: Any) -> Path:
-    from gimbal.demo.model_folder import make_model_folder
-
-    corpus = [json.dumps(talk) for talk in colour_talks(0, 20)] + FILLER * 20
-    return make_model_folder(out, **{"corpus": corpus, "vocab_size": 320, "sizes": TINY, **options})
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +73,7 @@ class Trainer:
         self.root = root
         self.number = count()
         self.recipe = root / "recipe.yaml"
+        self.jobs: list[Job] = []
         base = {
             "name": "tiny",
             "model": {"path": str(model), "init": "random"},
@@ -123,7 +94,8 @@ class Trainer:
         words = ["train", str(recipe or self.recipe), f"train.run={run.folder}", *words_of(overrides or {})]
         if nproc > 1:
             words += ["--nproc", str(nproc)]
-        return run, Job(words, self.root / f"log{number}", ranks=ranks, variables=environment)
+        self.jobs.append(Job(words, self.root / f"log{number}", ranks=ranks, variables=environment))
+        return run, self.jobs[-1]
 
     def end(self, overrides: dict[str, Any] | None = None, **options: Any) -> tuple[Run, Ended]:
         run, job = self.start(overrides, **options)
@@ -141,6 +113,15 @@ class Trainer:
         assert ended.code == 2, f"exit code {ended.code}:\n{ended.stderr}"
         assert "Traceback" not in ended.stderr and "terminate called" not in ended.stderr, ended.stderr
         return ended.stderr
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "trainer" in request.fixturenames:
+        trainer = request.getfixturevalue("trainer")
+        while trainer.jobs:
+            trainer.jobs.pop().close()
 
 
 @pytest.fixture(scope="session")

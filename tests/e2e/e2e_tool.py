@@ -60,6 +60,10 @@ class Run:
     def state(self) -> dict[str, Any]:
         return json.loads((self.checkpoints()[-1] / "state.json").read_text())["state"]
 
+    def place(self) -> dict[str, Any]:
+        """The newest state without what the clock says."""
+        return {key: value for key, value in self.state().items() if key != "elapsed_milliseconds"}
+
     def json(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text())
 
@@ -99,7 +103,13 @@ class Job:
             ]  # fmt: skip
         with log.open("w") as err:
             self.processes = [
-                subprocess.Popen(command, env=environment(**extra, **(variables or {})), stdout=subprocess.PIPE, stderr=err, start_new_session=True)
+                subprocess.Popen(
+                    command,
+                    env=environment(**extra, **(variables or {})),
+                    stdout=subprocess.PIPE,
+                    stderr=err,
+                    start_new_session=True,
+                )
                 for extra in settings
             ]
 

@@ -9,7 +9,7 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import TINY, colour_talks, conversation, make_model
+from e2e_data import TINY, colour_talks, conversation, make_model
 from e2e_tool import Job, Run, run
 from PIL import Image
 from safetensors.numpy import load_file, save_file
@@ -59,6 +59,19 @@ def test_picture_deleted_after_prepare(trainer, picture_data, tmp_path, ranks):
     assert str(tmp_path / "1.jpg") in ended.stderr and "noise.jsonl line 2" in ended.stderr
 
 
+def test_finished_steps_are_saved_when_a_later_picture_is_gone(trainer, picture_data, tmp_path):
+    change = {"data.train": str(picture_data), "balance.samples_per_pack": 1, "balance.packs_per_step": 1, "train.max_steps": 40,
+              "data.prefetch_packs": 1, "train.seed": 3}  # fmt: skip
+    whole = trainer.run(change)
+    (tmp_path / "1.jpg").rename(tmp_path / "away.jpg")
+    run, ended = trainer.end(change)
+    finished = len(run.lines("train"))
+    assert ended.code == 2 and f"saved step {finished} before leaving" in ended.stderr and run.state()["step"] == finished > 0
+    (tmp_path / "away.jpg").rename(tmp_path / "1.jpg")
+    trainer.run(change, run=run)
+    assert all((run.tensors()[name] == value).all() for name, value in whole.tensors().items())
+
+
 def test_picture_deleted_after_prepare_through_nproc(trainer, picture_data, tmp_path):
     (tmp_path / "0.png").unlink()
     change = {**FEW, "data.train": str(picture_data), "balance.samples_per_pack": 1, "balance.packs_per_step": 2}
@@ -90,8 +103,9 @@ def test_picture_replaced_by_text_since_prepare(trainer, picture_data, tmp_path)
 def test_bad_lines_are_listed_and_strict_stops(model, tmp_path):
     (tmp_path / "fake.png").write_text("no picture at all")
     Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
-    lines = [conversation(["good.png"], "q", "a"), conversation(["fake.png"], "q", "a"), conversation(["gone.png"], "q", "a"),
-             {"messages": [{"role": "user", "content": "<image> <image>"}, {"role": "assistant", "content": "a"}], "images": ["good.png"]}]  # fmt: skip
+    two_marks = [{"role": "user", "content": "<image> <image>"}, {"role": "assistant", "content": "a"}]
+    lines = [conversation([name], "q", "a") for name in ("good.png", "fake.png", "gone.png")]
+    lines.append({"messages": two_marks, "images": ["good.png"]})
     source = tmp_path / "source.jsonl"
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
     words = ["prepare", "--model", model, "--data", source, "--workers", "1", "--out"]
@@ -138,7 +152,7 @@ def test_sample_longer_than_a_cap(trainer):
     message = trainer.refused({**FEW, "balance.text_cap": 100})
     assert "balance.text_cap" in message and "100" in message
     message = trainer.refused({**FEW, "balance.vision_cap": 2})
-    assert "balance.vision_cap" in message and "4 rows" in message
+    assert "balance.vision_cap" in message and "4 vision rows" in message
 
 
 def test_weights_that_leave_no_source(trainer):

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import TINY, colour_talks, conversation, make_model
+from e2e_data import TINY, colour_talks, conversation, make_model
 from e2e_tool import assert_same_bits
 from safetensors.numpy import load_file, save_file
 

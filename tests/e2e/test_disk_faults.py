@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 
 import pytest
 from e2e_tool import Run, assert_same_bits
@@ -65,8 +66,10 @@ def test_read_only_run_folder(trainer, small_disk):
 def test_full_disk_while_writing_metrics_or_checkpoints(trainer, small_disk):
     run, job = trainer.start({**LONG, "train.max_steps": 100000}, run=Run(small_disk / "run"))
     job.wait_until(lambda: len(run.checkpoints()) >= 1)
-    # No room for another page of metrics.jsonl or of a checkpoint, whichever comes first.
-    remount(small_disk, f"size={used(small_disk) // 4096 * 4096}")
+    # Takes what is left: then metrics.jsonl or the next checkpoint has no room, whichever comes first.
+    with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(65536))
     ended = job.wait()
     assert ended.code == 2 and str(run.folder) in ended.stderr, ended.stderr
     assert run.checkpoints()

@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from conftest import COLOURS, conversation
+from e2e_data import COLOURS, conversation
 from e2e_tool import Run, run
 from gimbal.dataset import Dataset
 from PIL import Image
@@ -15,16 +15,21 @@ from PIL import Image
 @pytest.fixture(scope="module")
 def one_picture(prepare):
     """Questions that a tiny model learns in seconds, so that some answers are right and some wrong."""
-    train = [conversation([f"{name}.{suffix}"], question, name) for name in COLOURS for suffix in ("png", "jpg") for question in ("which?", "the colour?")]
-    test = [conversation([f"{name}.png", "red.jpg"][: 1 + i % 2], ["which?", "which colour is the first of them?"][i % 2], name) for i, name in enumerate(COLOURS * 4)]
+    files = [f"{name}.{suffix}" for name in COLOURS for suffix in ("png", "jpg")]
+    train = [conversation([file], question, file[:-4]) for file in files for question in ("which?", "the colour?")]
+    # Even numbers: one picture and a known question. Odd ones: a second picture and a new question.
+    test = []
+    for i, name in enumerate(COLOURS * 4):
+        question = ["which?", "which colour is the first of them?"][i % 2]
+        test.append(conversation([f"{name}.png", "red.jpg"][: 1 + i % 2], question, name))
     return prepare({"s": train}), prepare({"s": test})
 
 
 @pytest.fixture(scope="module")
 def trained(trainer, one_picture):
     train, test = one_picture
-    change = {"data.train": str(train), "data.eval": str(test), "train.max_steps": 60, "optimizer.lr": 4e-3, "checkpoint.export_hf": True,
-              "evaluate.max_new_tokens": 6, "evaluate.every_steps": 30}  # fmt: skip
+    change = {"data.train": str(train), "data.eval": str(test), "train.max_steps": 60, "optimizer.lr": 4e-3,
+              "checkpoint.export_hf": True, "evaluate.max_new_tokens": 6, "evaluate.every_steps": 30}  # fmt: skip
     return trainer.run(change)
 
 
@@ -43,7 +48,8 @@ def predictions(path):
 def alone(trained, one_picture, tmp_path_factory):
     """What `gimbal evaluate` says about the exported folder, with the packs of the run."""
     folder = tmp_path_factory.mktemp("alone")
-    words = ["--model", trained.folder / "hf", "--data", one_picture[1], "--json", folder / "out.json", "--predictions", folder / "p.jsonl", "evaluate.text_cap=192"]
+    words = ["--model", trained.folder / "hf", "--data", one_picture[1], "evaluate.text_cap=192"]
+    words += ["--json", folder / "out.json", "--predictions", folder / "p.jsonl"]
     figures = evaluated(words, folder / "log")
     assert json.loads((folder / "out.json").read_text()) == figures
     return figures, predictions(folder / "p.jsonl")

@@ -8,7 +8,7 @@ import signal
 
 import numpy as np
 import pytest
-from conftest import colour_talks
+from e2e_data import colour_talks
 from e2e_tool import Run, assert_same_bits
 
 
@@ -127,6 +127,19 @@ def test_an_override_of_one_stage(trainer, two_stages):
     assert steps == [2, 3]
 
 
+@pytest.mark.parametrize(
+    "second, word",
+    [({"data": {"train": "/nowhere/data"}}, "/nowhere/data"), ({"data": {"eval": "/nowhere/data"}}, "/nowhere/data"),
+     ({"model": {"freeze": ["nothing.*"]}}, "nothing.*"), ({"optimizer": {"groups": [{"pattern": "nothing.*"}]}}, "nothing.*")],
+    ids=["data", "eval", "freeze", "groups"],
+)  # fmt: skip
+def test_mistakes_of_the_second_stage_are_found_before_the_first(trainer, two_stages, second, word):
+    recipe = two_stages("mistaken", {"train": {"max_steps": 3}}, second)
+    run, ended = trainer.end(recipe=recipe)
+    assert ended.code == 2 and word in ended.stderr
+    assert not Run(run.folder / "one").lines("train"), "the first stage was trained before"
+
+
 # Data.
 
 EPOCH = {"train.max_steps": 0, "train.epochs": 1}
@@ -175,7 +188,8 @@ def test_an_epoch_has_each_sample_once(trainer, data, method):
         for column, count in (("samples", "samples"), ("tokens", "tokens"), ("loss_tokens", "loss_tokens"), ("images", "media_refs")):
             assert sum(line[column] for line in lines) == counts[count]
         assert [line["step_in_epoch"] for line in lines] == list(range(len(lines)))
-    assert run.state()["samples"] == 3 * counts["samples"]
+    for total in ("samples", "tokens", "loss_tokens"):
+        assert run.state()[total] == 3 * counts[total], total
 
 
 def test_a_part_of_an_epoch(trainer):

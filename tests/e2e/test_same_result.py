@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import conversation
+from e2e_data import conversation
 from e2e_tool import assert_same_bits
 
 STEPS, LR = 10, 2e-3

@@ -40,7 +40,7 @@ def check_completed(run, reference):
         assert run.column(key) == reference.column(key), key
     for file in ("model.safetensors", "optimizer.safetensors"):
         assert_same_bits(run.tensors(file), reference.tensors(file))
-    assert run.state() == reference.state()
+    assert run.place() == reference.place()
     assert run.json("summary.json")["steps"] == STEPS
 
 
@@ -203,7 +203,7 @@ def test_kill_of_one_rank_through_nproc(trainer):
 
 def test_skipped_steps_are_counted_over_restarts(trainer):
     run, ended = trainer.end({"optimizer.lr": 1e30, "optimizer.warmup_steps": 0, "train.max_bad_steps": 1, "checkpoint.every_steps": 1})
-    assert ended.code == 2 and len(run.checkpoints()) == 1, ended.stderr
+    assert ended.code == 2 and len(run.checkpoints()) == 2, ended.stderr  # the skipped step is saved on leaving
     trainer.run({"optimizer.lr": 1e30, "optimizer.warmup_steps": 0, "train.max_bad_steps": 99, "train.max_steps": 3}, run=run)
     trainer.run({"optimizer.lr": 1e30, "optimizer.warmup_steps": 0, "train.max_bad_steps": 99, "train.max_steps": 5}, run=run)
     state, summary = run.state(), run.json("summary.json")

@@ -23,15 +23,16 @@ int run_doctor(const Arguments& arguments) {
   app.parse(Arguments(arguments.rbegin(), arguments.rend()));
   Runtime runtime = make_runtime(DeviceKind::kAuto, 0, 600);
   runtime.comm->barrier("doctor");
-  Json facts{{"gimbal", GIMBAL_VERSION},
-             {"torch", TORCH_VERSION},
-             {"device", runtime.device.str()},
-             {"processes", runtime.comm->size()},
-             {"launcher", runtime.launch.launcher},
-             {"cores", std::thread::hardware_concurrency()},
-             {"threads", at::get_num_threads()},
-             {"gemm_peak_float32", measure_gemm_peak(at::kFloat, runtime.device).flops_per_second},
-             {"gemm_peak_bfloat16", measure_gemm_peak(at::kBFloat16, runtime.device).flops_per_second}};
+  Json facts{
+      {"gimbal", GIMBAL_VERSION},
+      {"torch", TORCH_VERSION},
+      {"device", runtime.device.str()},
+      {"processes", runtime.comm->size()},
+      {"launcher", runtime.launch.launcher},
+      {"cores", std::thread::hardware_concurrency()},
+      {"threads", at::get_num_threads()},
+      {"gemm_peak_float32", measure_gemm_peak(at::kFloat, runtime.device).flops_per_second},
+      {"gemm_peak_bfloat16", measure_gemm_peak(at::kBFloat16, runtime.device).flops_per_second}};
   if (!runtime.is_main()) return 0;
   if (json) {
     std::cout << facts.dump() << "\n";

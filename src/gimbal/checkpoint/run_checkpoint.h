@@ -27,6 +27,7 @@ struct TrainingState {
   std::uint64_t samples = 0;         // trained on so far
   std::uint64_t tokens = 0;
   std::uint64_t loss_tokens = 0;
+  std::uint64_t elapsed_milliseconds = 0;  // in steps so far
   std::string stage;  // of the recipe
   std::string recipe_fingerprint;
   std::string dataset_fingerprint;

@@ -15,6 +15,7 @@ void visit_state(auto& self, auto&& v) {
   v("samples", self.samples);
   v("tokens", self.tokens);
   v("loss_tokens", self.loss_tokens);
+  v("elapsed_milliseconds", self.elapsed_milliseconds);
   v("stage", self.stage);
   v("recipe_fingerprint", self.recipe_fingerprint);
   v("dataset_fingerprint", self.dataset_fingerprint);

@@ -74,12 +74,9 @@ void check_model(const ModelConfig& model, Checks& checks) {
 }
 
 void check_data(const DataConfig& data, const BalanceConfig& balance, Checks& checks) {
-  double total = 0;
   for (const auto& [name, weight] : data.weights) {
     checks.not_negative("data.weights." + name, weight);
-    total += weight;
   }
-  if (!data.weights.empty() && total == 0) checks.add("data.weights", "are all 0");
   checks.at_least("data.workers", data.workers, kOne);
   checks.at_least("data.prefetch_packs", data.prefetch_packs, kOne);
   checks.at_least("balance.text_cap", balance.text_cap, kOne);

@@ -27,7 +27,7 @@ void freeze_parameters(Model& model, const std::vector<std::string>& patterns) {
         parameter->trainable = false;
         used = true;
       }
-    GIMBAL_USER_CHECK(used, "freeze pattern '", pattern,
+    GIMBAL_USER_CHECK(used, "model.freeze: pattern '", pattern,
                       "' matches no parameter and no block of the ", model.type,
                       " model; its blocks are called like ", model.blocks.front()->name(), ", ",
                       model.blocks.back()->name(), " ('*' stands for any characters)");

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <csignal>
 #include <thread>
 
 #include "gimbal/base/error.h"
@@ -37,6 +38,8 @@ Runtime make_runtime(DeviceKind device, std::int64_t threads, double timeout_sec
     threads = std::max<std::int64_t>(1, cores / runtime.launch.local_world_size);
   }
   at::set_num_threads(static_cast<int>(threads));
+  // A rank whose partner has died must report it, and not be ended by its closed socket.
+  if (runtime.launch.world_size > 1) std::signal(SIGPIPE, SIG_IGN);
   runtime.comm =
       make_world_comm(runtime.launch, runtime.device,
                       std::chrono::milliseconds(static_cast<std::int64_t>(timeout_seconds * 1000)));
@@ -75,6 +78,8 @@ void check_dataset_fits(const Dataset& dataset, const Model& model,
   GIMBAL_USER_CHECK(info.vocab_size <= model.vocab_size, data, " was made with ", info.vocab_size,
                     " tokens, the model in '", folder.string(), "' has vocab_size ",
                     model.vocab_size, ". Run gimbal prepare with this model folder.");
+  GIMBAL_USER_CHECK(dataset.num_samples() > 0, data,
+                    " has no usable sample; its rejected.jsonl says why");
   const bool has_images =
       std::any_of(dataset.samples().begin(), dataset.samples().end(),
                   [](const SampleRecord& record) { return record.num_media > 0; });
@@ -155,6 +160,12 @@ SamplerOptions sampler_options(const Recipe& recipe, const Dataset& dataset,
     GIMBAL_USER_CHECK(known, "data.weights: dataset '", dataset.folder().string(),
                       "' has no source '", name, "'");
   }
+  bool any_left = false;
+  for (std::size_t i = 0; i < dataset.sources().size(); ++i) {
+    any_left = any_left || (options.source_weights[i] > 0 && dataset.sources()[i].num_samples > 0);
+  }
+  GIMBAL_USER_CHECK(any_left, "data.weights: no source of dataset '", dataset.folder().string(),
+                    "' has a weight above 0");
   if (!weighted) {
     options.source_weights.clear();
     return options;
@@ -167,6 +178,14 @@ SamplerOptions sampler_options(const Recipe& recipe, const Dataset& dataset,
 std::vector<TapeLevel> tape_levels(const ModelConfig& config, const Model& model) {
   std::vector<TapeLevel> levels(model.blocks.size(), TapeLevel::kKeep);
   if (config.recompute == Recompute::kKeep) return levels;
+  for (const std::string& pattern : config.recompute_blocks) {
+    const bool used = std::any_of(model.blocks.begin(), model.blocks.end(), [&](const auto& block) {
+      return matches_pattern(pattern, block->name());
+    });
+    GIMBAL_USER_CHECK(used, "model.recompute_blocks: pattern '", pattern,
+                      "' matches no block of the model; its blocks are called like ",
+                      model.blocks.front()->name(), ", ", model.blocks.back()->name());
+  }
   for (std::size_t i = 0; i < levels.size(); ++i) {
     const bool chosen = config.recompute_blocks.empty() ||
                         std::any_of(config.recompute_blocks.begin(), config.recompute_blocks.end(),

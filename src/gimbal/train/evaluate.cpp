@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <sstream>
 
 #include "gimbal/base/file.h"
@@ -43,6 +44,21 @@ std::vector<std::int64_t> reference_tokens(const Dataset& dataset, const Turn& t
   return reference;
 }
 
+/// The lines of all parts, sorted by sample and span: the same for any number of ranks.
+std::string in_sample_order(const std::vector<std::string>& parts) {
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::string> sorted;
+  for (const std::string& part : parts) {
+    std::istringstream in(part);
+    for (std::string line; std::getline(in, line);) {
+      const Json row = Json::parse(line);
+      sorted[{row.at("sample").get<std::uint32_t>(), row.at("span").get<std::uint32_t>()}] = line;
+    }
+  }
+  std::string all;
+  for (const auto& [place, line] : sorted) all += line + "\n";
+  return all;
+}
+
 class Evaluation {
  public:
   Evaluation(const Dataset& dataset, const Model& model, ParameterStore& store,
@@ -72,7 +88,7 @@ class Evaluation {
   void measure_loss(EvaluationResult& result);
   void measure_answers(EvaluationResult& result);
   std::vector<std::vector<Turn>> turn_groups() const;
-  std::uint64_t generate_group(const std::vector<Turn>& group, std::ostringstream& lines);
+  std::uint64_t generate_group(const std::vector<Turn>& group, std::string& lines);
   at::Tensor sum_over_ranks(at::Tensor values, const char* name) {
     values = values.to(runtime_.device);
     runtime_.comm->all_reduce_sum(values, name)->wait();
@@ -145,8 +161,7 @@ std::vector<std::vector<Turn>> Evaluation::turn_groups() const {
   return groups;
 }
 
-std::uint64_t Evaluation::generate_group(const std::vector<Turn>& group,
-                                         std::ostringstream& lines) {
+std::uint64_t Evaluation::generate_group(const std::vector<Turn>& group, std::string& lines) {
   std::vector<std::uint32_t> samples, prompt_tokens;
   std::vector<std::vector<std::int64_t>> references;
   std::size_t longest = 0;
@@ -167,20 +182,20 @@ std::uint64_t Evaluation::generate_group(const std::vector<Turn>& group,
   for (std::size_t i = 0; i < group.size(); ++i) {
     const bool match = answers[i].ended && answers[i].tokens == references[i];
     matches += match ? 1 : 0;
-    lines << Json{{"sample", group[i].sample},
+    lines += Json{{"sample", group[i].sample},
                   {"span", group[i].span},
                   {"reference", references[i]},
                   {"predicted", answers[i].tokens},
                   {"match", match}}
-                 .dump()
-          << "\n";
+                 .dump() +
+             "\n";
   }
   return matches;
 }
 
 void Evaluation::measure_answers(EvaluationResult& result) {
   const std::vector<std::vector<Turn>> groups = turn_groups();
-  std::ostringstream lines;
+  std::string lines;
   double answers = 0;
   double matches = 0;
   for (std::size_t i = rank(); i < groups.size(); i += world()) {
@@ -192,10 +207,8 @@ void Evaluation::measure_answers(EvaluationResult& result) {
   result.answers = static_cast<std::uint64_t>(sums[0].item<double>());
   result.matches = static_cast<std::uint64_t>(sums[1].item<double>());
   if (options_.predictions.empty()) return;
-  std::string all;
-  for (const std::string& part : all_gather_bytes(*runtime_.comm, lines.str(), "predictions"))
-    all += part;
-  if (runtime_.is_main()) write_file_atomic(options_.predictions, all);
+  const std::vector<std::string> parts = all_gather_bytes(*runtime_.comm, lines, "predictions");
+  if (runtime_.is_main()) write_file_atomic(options_.predictions, in_sample_order(parts));
 }
 
 }  // namespace

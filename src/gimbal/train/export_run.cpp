@@ -21,15 +21,17 @@ std::filesystem::path last_stage_folder(const std::filesystem::path& run) {
 
 }  // namespace
 
-std::int64_t export_run(const std::filesystem::path& run, const std::filesystem::path& out, Runtime& runtime) {
+std::int64_t export_run(const std::filesystem::path& run, const std::filesystem::path& out,
+                        Runtime& runtime) {
   const std::filesystem::path folder = last_stage_folder(run);
   const auto checkpoint = find_latest_checkpoint(folder);
-  GIMBAL_USER_CHECK(checkpoint, "run folder '", folder.string(), "' has no complete checkpoint to export");
+  GIMBAL_USER_CHECK(checkpoint, "run folder '", folder.string(),
+                    "' has no complete checkpoint to export");
   const Recipe recipe = load_recipe(folder / "recipe.yaml", {}).front().recipe;
   const Model model = make_model_of_folder(recipe.model.path);
-  const auto store = make_replicated_store(model.blocks, *runtime.comm, master_dtype(recipe.model.dtype),
-                                           compute_dtype(recipe.model.dtype), runtime.device,
-                                           [](const Parameter&) { return 0; });
+  const auto store = make_replicated_store(
+      model.blocks, *runtime.comm, master_dtype(recipe.model.dtype),
+      compute_dtype(recipe.model.dtype), runtime.device, [](const Parameter&) { return 0; });
   const TrainingState state = load_checkpoint_weights(*checkpoint, store->shards());
   const at::ScalarType dtype = recipe.model.dtype == DType::kBFloat16 ? at::kBFloat16 : at::kFloat;
   export_hf(model, *store, dtype, recipe.model.path, out);

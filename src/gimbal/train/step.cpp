@@ -151,7 +151,9 @@ StepResult StepRunner::run(const StepPlan& plan, BatchStream& stream, double lr)
   }
   if (recipe_.optimizer.clip_norm > 0)
     clip_gradients(store_.shards(), norm, recipe_.optimizer.clip_norm);
+  updating_ = true;
   optimizer_.step(groups_.rates(lr));
+  updating_ = false;
   store_.values_changed();
   result.times[static_cast<std::size_t>(runtime_.comm->rank())].optimizer = watch.lap();
   return result;

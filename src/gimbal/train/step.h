@@ -34,6 +34,9 @@ class StepRunner {
   /// Collective. `lr`: base learning rate of this step. Throws UserError that names the samples
   /// when memory does not suffice.
   StepResult run(const StepPlan& plan, BatchStream& stream, double lr);
+  /// True while weights and optimizer state belong to no step: an error then leaves nothing to
+  /// save.
+  bool is_updating() const { return updating_; }
 
  private:
   /// What this rank saw in its micro-batches.
@@ -55,6 +58,7 @@ class StepRunner {
   const ParameterGroups& groups_;
   Runtime& runtime_;
   Tape tape_;
+  bool updating_ = false;
 };
 
 }  // namespace gimbal

@@ -57,9 +57,9 @@ std::string to_text(const RunSummary& s) {
           format_count(s.balance.packs_lower_bound) + "), text fill " +
           (s.balance.fill.empty() ? "-" : percent(s.balance.fill[0])) + ", waste between ranks " +
           percent(s.balance.cost_waste) + "\n";
-  text += "memory   about " + format_quantity(s.memory.total_bytes()) + "B per process: parameters " +
-          format_quantity(s.memory.parameter_bytes) + "B, gradients " +
-          format_quantity(s.memory.gradient_bytes) + "B, optimizer " +
+  text += "memory   about " + format_quantity(s.memory.total_bytes()) +
+          "B per process: parameters " + format_quantity(s.memory.parameter_bytes) +
+          "B, gradients " + format_quantity(s.memory.gradient_bytes) + "B, optimizer " +
           format_quantity(s.memory.optimizer_bytes) + "B, activations " +
           format_quantity(s.memory.activation_bytes) + "B\n";
   text += "machine  " + std::to_string(s.ranks) + (s.ranks == 1 ? " process" : " processes") +

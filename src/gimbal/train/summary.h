@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "gimbal/base/json.h"
 #include "gimbal/balance/sampler.h"
+#include "gimbal/base/json.h"
 #include "gimbal/profile/memory.h"
 
 namespace gimbal {

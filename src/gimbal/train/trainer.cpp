@@ -9,23 +9,19 @@
 
 #include "gimbal/base/error.h"
 #include "gimbal/base/file.h"
+#include "gimbal/base/file_lock.h"
 #include "gimbal/base/log.h"
 #include "gimbal/checkpoint/run_checkpoint.h"
 #include "gimbal/config/load.h"
 #include "gimbal/optim/lr_schedule.h"
 #include "gimbal/profile/gemm_peak.h"
 #include "gimbal/train/evaluate.h"
+#include "gimbal/train/preflight.h"
 #include "gimbal/train/progress.h"
 #include "gimbal/train/weights.h"
 
 namespace gimbal {
 namespace {
-
-Model model_for(const Recipe& recipe) {
-  Model model = make_model_of_folder(recipe.model.path);
-  freeze_parameters(model, recipe.model.freeze);
-  return model;
-}
 
 std::string dtype_name(DType dtype) {
   return dtype == DType::kBFloat16 ? "bfloat16" : dtype == DType::kFloat64 ? "float64" : "float32";
@@ -48,6 +44,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }  // namespace
 
 struct Trainer::Output {
+  std::unique_ptr<FileLock> lock;
   MetricsWriter metrics;
   Progress progress;
 };
@@ -60,7 +57,7 @@ Trainer::Trainer(Recipe recipe, std::filesystem::path run_folder,
       runtime_(runtime),
       dataset_(recipe_.data.train),
       processor_(dataset_.image_processor()),
-      model_(model_for(recipe_)),
+      model_(model_for_training(recipe_)),
       groups_(recipe_.optimizer, model_.parameters()),
       store_(make_replicated_store(
           model_.blocks, *runtime_.comm, master_dtype(recipe_.model.dtype),
@@ -71,7 +68,6 @@ Trainer::Trainer(Recipe recipe, std::filesystem::path run_folder,
       rows_(sample_rows(dataset_)),
       planner_(dataset_, SampleSizes{rows_, 2}, sampler_options(recipe_, dataset_, model_.desc),
                recipe_.balance.micro_batches, runtime_.comm->rank(), runtime_.comm->size()) {
-  check_dataset_fits(dataset_, model_, recipe_.model.path);
   check_same_on_all_ranks(*runtime_.comm, to_yaml({StageRecipe{recipe_.name, recipe_}}), "recipe");
   check_same_on_all_ranks(*runtime_.comm, dataset_.fingerprint(), "dataset");
   for (const auto& block : model_.blocks) {
@@ -95,7 +91,8 @@ std::string Trainer::order_fingerprint() const {
 void Trainer::start_weights() {
   if (previous_run_) {
     const auto checkpoint = find_latest_checkpoint(*previous_run_);
-    GIMBAL_USER_CHECK(checkpoint, "the stage before, '", previous_run_->string(), "', has no complete checkpoint to start from");
+    GIMBAL_USER_CHECK(checkpoint, "the stage before, '", previous_run_->string(),
+                      "', has no complete checkpoint to start from");
     load_checkpoint_weights(*checkpoint, store_->shards());
     store_->values_changed();
   } else if (recipe_.model.init == WeightInit::kRandom) {
@@ -126,6 +123,8 @@ bool Trainer::resume() {
   step_ = saved_step_ = static_cast<std::int64_t>(state.step);
   position_ = {state.epoch, state.step_in_epoch};
   samples_seen_ = state.samples;
+  tokens_seen_ = state.tokens;
+  elapsed_seconds_ = static_cast<double>(state.elapsed_milliseconds) / 1000;
   loss_tokens_seen_ = state.loss_tokens;
   if (runtime_.is_main()) log_info("resuming from " + latest->string());
   return true;
@@ -197,27 +196,29 @@ RunSummary Trainer::make_summary() {
 }
 
 TrainOutcome Trainer::run() {
-  if (runtime_.is_main()) make_folders(run_folder_);
+  std::unique_ptr<FileLock> lock;
+  if (runtime_.is_main()) {
+    make_folders(run_folder_);
+    lock = std::make_unique<FileLock>(run_folder_ / ".lock",
+                                      "run folder '" + run_folder_.string() + "'");
+  }
   runtime_.comm->barrier("run folder");
   if (!resume()) start_weights();
   total_steps_ = count_total_steps();
   if (step_ >= total_steps_ && std::filesystem::exists(run_folder_ / "summary.json")) {
-    if (runtime_.is_main()) log_info("complete already: " + run_folder_.string());
+    if (runtime_.is_main()) {
+      log_info("complete already: " + run_folder_.string());
+      if (!std::filesystem::exists(run_folder_ / "hf")) export_weights();
+    }
     runtime_.comm->barrier("complete run");
     return {true, 0};
   }
-  at::Tensor peak =
-      at::tensor({measure_gemm_peak(compute_dtype(recipe_.model.dtype), runtime_.device)
-                      .flops_per_second},
-                 at::kDouble)
-          .to(runtime_.device);
-  runtime_.comm->all_reduce_sum(peak, "GEMM peak")->wait();
-  peak_flops_ = peak.item<double>();
+  measure_peak();
   if (runtime_.is_main()) {
     write_file_atomic(run_folder_ / "recipe.yaml", to_yaml({StageRecipe{recipe_.name, recipe_}}));
-    output_ =
-        std::make_unique<Output>(Output{MetricsWriter(run_folder_ / "metrics.jsonl", step_),
-                                        Progress(step_, total_steps_, recipe_.log.every_steps)});
+    output_ = std::make_unique<Output>(
+        Output{std::move(lock), MetricsWriter(run_folder_ / "metrics.jsonl", step_),
+               Progress(step_, total_steps_, recipe_.log.every_steps)});
     const RunSummary summary = make_summary();
     log_info(to_text(summary));
     output_->metrics.write(to_json(summary));
@@ -235,23 +236,25 @@ TrainOutcome Trainer::run() {
   return outcome;
 }
 
+void Trainer::measure_peak() {
+  const GemmPeak own = measure_gemm_peak(compute_dtype(recipe_.model.dtype), runtime_.device);
+  const at::Tensor sum = at::tensor({own.flops_per_second}, at::kDouble).to(runtime_.device);
+  runtime_.comm->all_reduce_sum(sum, "GEMM peak")->wait();
+  peak_flops_ = sum.item<double>();
+}
+
 TrainOutcome Trainer::run_steps() {
   BatchStream stream(dataset_, processor_, planner_, position_,
                      std::max<std::int64_t>(0, total_steps_ - step_), recipe_.data);
   StepRunner runner(recipe_, dataset_, model_, *store_, optimizer_, groups_, runtime_);
   while (step_ < total_steps_) {
-    const auto start = std::chrono::steady_clock::now();
-    const StepPlan plan = stream.next_plan();
-    const double lr = recipe_.optimizer.lr * lr_factor(recipe_.optimizer, step_, total_steps_);
-    StepResult result = runner.run(plan, stream, lr);
-    ++step_;
-    position_ = plan.next;
-    const int signal = result.signal;
-    finish_step(plan, std::move(result), lr, seconds_since(start));
-    const bool save_due =
-        recipe_.checkpoint.every_steps > 0 && step_ % recipe_.checkpoint.every_steps == 0;
-    if (save_due) save();
-    if (signal != 0) return {false, signal};
+    try {
+      const int signal = run_step(stream, runner);
+      if (signal != 0) return {false, signal};
+    } catch (const std::exception&) {
+      save_after_error(runner);
+      throw;
+    }
     const bool evaluation_due =
         recipe_.evaluate.every_steps > 0 && step_ % recipe_.evaluate.every_steps == 0;
     if (evaluation_due && step_ < total_steps_) evaluate_now();
@@ -259,11 +262,40 @@ TrainOutcome Trainer::run_steps() {
   return {true, 0};
 }
 
+int Trainer::run_step(BatchStream& stream, StepRunner& runner) {
+  const auto start = std::chrono::steady_clock::now();
+  const StepPlan plan = stream.next_plan();
+  const double lr = recipe_.optimizer.lr * lr_factor(recipe_.optimizer, step_, total_steps_);
+  StepResult result = runner.run(plan, stream, lr);
+  ++step_;
+  position_ = plan.next;
+  const int signal = result.signal;
+  finish_step(plan, std::move(result), lr, seconds_since(start));
+  const bool save_due =
+      recipe_.checkpoint.every_steps > 0 && step_ % recipe_.checkpoint.every_steps == 0;
+  if (save_due) save();
+  return signal;
+}
+
+void Trainer::save_after_error(const StepRunner& runner) {
+  // Other ranks may be gone: nothing here may wait for them.
+  if (!runtime_.is_main() || runner.is_updating() || step_ == 0 || saved_step_ == step_) return;
+  output_->progress.break_line();
+  try {
+    write_checkpoint();
+    log_warning(
+        concat("saved step ", step_, " before leaving; the same command goes on from there"));
+  } catch (const std::exception& error) {
+    log_warning(concat("step ", step_, " could not be saved: ", error.what()));
+  }
+}
+
 void Trainer::finish_step(const StepPlan& plan, StepResult result, double lr, double seconds) {
   elapsed_seconds_ += seconds;
   WorkSize work;
   for (const RankLoad& load : plan.loads) {
     samples_seen_ += load.samples;
+    tokens_seen_ += load.tokens;
     work.text_rows += load.work.text_rows;
     work.text_pairs += load.work.text_pairs;
     work.loss_rows += load.work.loss_rows;
@@ -294,7 +326,6 @@ void Trainer::finish_step(const StepPlan& plan, StepResult result, double lr, do
 }
 
 void Trainer::note_skipped(const StepResult& result) {
-  ++skipped_steps_;
   std::string names;
   for (const std::string& name : result.bad_samples) names += "\n  " + name;
   const std::string message =
@@ -316,20 +347,26 @@ void Trainer::note_skipped(const StepResult& result) {
                     "\nLower optimizer.lr, set optimizer.clip_norm, or look at the samples named.");
 }
 
+void Trainer::write_checkpoint() {
+  TrainingState state;
+  state.step = static_cast<std::uint64_t>(step_);
+  state.stage = recipe_.name;
+  state.epoch = position_.epoch;
+  state.step_in_epoch = position_.step_in_epoch;
+  state.seed = static_cast<std::uint64_t>(recipe_.train.seed);
+  state.optimizer_steps = optimizer_.step_count();
+  state.samples = samples_seen_;
+  state.tokens = tokens_seen_;
+  state.elapsed_milliseconds = static_cast<std::uint64_t>(std::llround(1000 * elapsed_seconds_));
+  state.loss_tokens = loss_tokens_seen_;
+  state.dataset_fingerprint = dataset_.fingerprint();
+  state.recipe_fingerprint = order_fingerprint();
+  save_checkpoint(run_folder_, state, store_->shards(), optimizer_tensors(optimizer_));
+}
+
 void Trainer::save() {
   if (runtime_.is_main()) {
-    TrainingState state;
-    state.step = static_cast<std::uint64_t>(step_);
-    state.stage = recipe_.name;
-    state.epoch = position_.epoch;
-    state.step_in_epoch = position_.step_in_epoch;
-    state.seed = static_cast<std::uint64_t>(recipe_.train.seed);
-    state.optimizer_steps = optimizer_.step_count();
-    state.samples = samples_seen_;
-    state.loss_tokens = loss_tokens_seen_;
-    state.dataset_fingerprint = dataset_.fingerprint();
-    state.recipe_fingerprint = order_fingerprint();
-    save_checkpoint(run_folder_, state, store_->shards(), optimizer_tensors(optimizer_));
+    write_checkpoint();
     prune_checkpoints(run_folder_, static_cast<std::size_t>(recipe_.checkpoint.keep_last));
   }
   saved_step_ = step_;
@@ -340,7 +377,6 @@ void Trainer::evaluate_now() {
   if (recipe_.data.eval.empty()) return;
   if (output_) output_->progress.break_line();
   const Dataset held_out(recipe_.data.eval);
-  check_dataset_fits(held_out, model_, recipe_.model.path);
   EvaluateOptions options = evaluate_options(recipe_);
   options.predictions = run_folder_ / "predictions.jsonl";
   const EvaluationResult result =
@@ -361,18 +397,20 @@ void Trainer::evaluate_now() {
   log_info(text + " (" + format_duration(result.seconds) + ")");
 }
 
+void Trainer::export_weights() {
+  if (!recipe_.checkpoint.export_hf) return;
+  const at::ScalarType dtype = recipe_.model.dtype == DType::kBFloat16 ? at::kBFloat16 : at::kFloat;
+  export_hf(model_, *store_, dtype, recipe_.model.path, run_folder_ / "hf");
+}
+
 void Trainer::finish() {
   if (saved_step_ != step_) save();
   evaluate_now();
   if (runtime_.is_main()) {
-    if (recipe_.checkpoint.export_hf) {
-      const at::ScalarType dtype =
-          recipe_.model.dtype == DType::kBFloat16 ? at::kBFloat16 : at::kFloat;
-      export_hf(model_, *store_, dtype, recipe_.model.path, run_folder_ / "hf");
-    }
+    export_weights();
     const Json summary{{"finished", true},
                        {"steps", step_},
-                       {"skipped_steps", skipped_steps_},
+                       {"skipped_steps", step_ - optimizer_.step_count()},
                        {"samples", samples_seen_},
                        {"loss_tokens", loss_tokens_seen_},
                        {"train_seconds", elapsed_seconds_},

@@ -36,10 +36,18 @@ class Trainer {
   std::int64_t count_total_steps();
   MemorySetting memory_setting() const;
   RunSummary make_summary();
+  void measure_peak();
   TrainOutcome run_steps();
+  /// Returns the stop signal that any rank has received, or 0.
+  int run_step(BatchStream& stream, StepRunner& runner);
   void finish_step(const StepPlan& plan, StepResult result, double lr, double seconds);
   void note_skipped(const StepResult& result);
+  void write_checkpoint();
+  /// Collective.
   void save();
+  /// Keeps the finished steps when a step fails, on rank 0 and without the other ranks.
+  void save_after_error(const StepRunner& runner);
+  void export_weights();
   void evaluate_now();
   void finish();
   std::string order_fingerprint() const;
@@ -61,9 +69,9 @@ class Trainer {
   std::int64_t step_ = 0;  // finished steps
   std::int64_t total_steps_ = 0;
   std::int64_t bad_steps_in_a_row_ = 0;
-  std::int64_t skipped_steps_ = 0;
   Position position_;  // of the next step
   std::uint64_t samples_seen_ = 0;
+  std::uint64_t tokens_seen_ = 0;
   std::uint64_t loss_tokens_seen_ = 0;
   double elapsed_seconds_ = 0;
   double peak_flops_ = 0;

@@ -39,7 +39,6 @@ TEST(Validate, NamesEachWrongValue) {
       {{"model.recompute=full", "model.recompute_blocks=['']"}, "model.recompute_blocks[0]"},
       {{"model.recompute_blocks=[a]"}, "model.recompute_blocks: has no effect with"},
       {{"data.weights.a=-1"}, "data.weights.a: is -1; must not be negative"},
-      {{"data.weights.a=0"}, "data.weights: are all 0"},
       {{"data.workers=0"}, "data.workers: is 0; must be at least 1"},
       {{"data.prefetch_packs=0"}, "data.prefetch_packs: is 0"},
       {{"balance.text_cap=0"}, "balance.text_cap: is 0"},
