@@ -88,7 +88,8 @@ def main() -> None:
     dataset = Dataset(args.data)
     settings = dataset.manifest["image_processor"]
     processor = GotOcr2ImageProcessorPil(
-        size={"height": settings["height"], "width": settings["width"]}, crop_to_patches=settings["crop_to_patches"]
+        size={"height": settings["height"], "width": settings["width"]},
+        **{key: settings[key] for key in ("crop_to_patches", "min_patches", "max_patches")},
     )
     config = AutoConfig.from_pretrained(args.model)
     model = AutoModelForImageTextToText.from_config(config, attn_implementation="sdpa", dtype=torch.float32)

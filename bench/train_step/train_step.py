@@ -20,7 +20,7 @@ from gimbal.demo.model_folder import TextSizes, VisionSizes, make_model_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-STEPS, WARMUP = 12, 3
+STEPS, WARMUP = 6, 2
 
 RECIPE = """
 model: {{path: {model}, init: random, dtype: {dtype}}}
@@ -81,7 +81,7 @@ def run_peer(model: Path, data: Path, order: str, batch: int, ranks: int, thread
     words += [Path(__file__).with_name("peer.py"), "--model", model, "--data", data, "--order", order, "--batch", str(batch)]
     words += ["--steps", str(STEPS), "--warmup", str(WARMUP), "--threads", str(threads)] + (["--bf16"] if dtype == "bfloat16" else [])
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "python"), "OMP_NUM_THREADS": str(threads)}
-    out = subprocess.run([str(word) for word in words], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True)
+    out = subprocess.run([str(word) for word in words], check=True, stdout=subprocess.PIPE, env=environment, text=True)
     figures = json.loads(out.stdout.strip().splitlines()[-1])
     return figures["tokens"] / figures["seconds"]
 
