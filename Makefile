@@ -66,7 +66,10 @@ format: setup
 # Each file of bench/ that can be executed is one benchmark; it prints its figures and writes JSON to build/bench.
 bench: build
 	@mkdir -p build/bench
-	@for file in $$(find bench -type f -perm -u+x | sort); do echo "== $$file" >&2; PATH="$$PWD/$(BIN):$$PATH" ./$$file || exit 1; done
+	@for file in $$(find bench -type f -perm -u+x | sort); do \
+	  echo "== $$file" >&2; \
+	  PATH="$$PWD/$(BIN):$$PATH" ./$$file > build/bench/$$(basename $$file .py).json || exit 1; \
+	done
 
 clean:
 	rm -rf build

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Measures `gimbal prepare`: conversations per second and peak memory. Prints one JSON object.
 
     python bench/prepare.py --samples 40000 --workers 2

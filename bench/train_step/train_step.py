@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Tokens per second of `gimbal train` against transformers + torch, measured in turns in one run.
 
 Same model, same conversations, same number of threads. Two peers: padded shuffled mini-batches, and mini-batches of samples of

@@ -10,6 +10,8 @@ import signal
 import numpy as np
 import pytest
 from e2e_data import TINY, colour_talks, conversation, make_model
+from e2e_tool import run as program
+from gimbal.generate.programs import find_program
 from e2e_tool import Job, Run, run
 from PIL import Image
 from safetensors.numpy import load_file, save_file
@@ -70,6 +72,22 @@ def test_finished_steps_are_saved_when_a_later_picture_is_gone(trainer, picture_
     (tmp_path / "away.jpg").rename(tmp_path / "1.jpg")
     trainer.run(change, run=run)
     assert all((run.tensors()[name] == value).all() for name, value in whole.tensors().items())
+
+
+def test_finished_steps_are_saved_when_an_evaluation_fails(trainer, picture_data, tmp_path):
+    (tmp_path / "1.jpg").unlink()
+    run, ended = trainer.end({"data.eval": str(picture_data), "train.max_steps": 9, "evaluate.every_steps": 3})
+    assert ended.code == 2 and str(tmp_path / "1.jpg") in ended.stderr
+    assert "saved step 3 before leaving" in ended.stderr and run.state()["step"] == 3
+
+
+def test_export_leaves_other_folders_alone(trainer, tmp_path):
+    run = trainer.run({"train.max_steps": 1})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    ended = program([find_program("gimbal"), "export", run.folder, "--out", tmp_path / "mine"], tmp_path / "log")
+    assert ended.code == 2 and "is no model folder" in ended.stderr
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
 def test_picture_deleted_after_prepare_through_nproc(trainer, picture_data, tmp_path):

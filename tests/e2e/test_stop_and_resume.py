@@ -82,15 +82,17 @@ def test_a_signal_through_nproc(trainer, uninterrupted_by_two, number, code):
 
 def test_a_second_ctrl_c_leaves_at_once(trainer):
     # One step is the whole epoch, sample by sample, so that the second signal comes before its end.
-    run, job = trainer.start({"train.max_steps": 50, "balance.packs_per_step": 1000, "balance.micro_batches": 0})
-    job.wait_until(lambda: bool(run.lines("summary")))
-    job.signal(signal.SIGINT)
-    time.sleep(0.02)
-    job.signal(signal.SIGINT)
-    ended = job.wait()
-    # On a machine that stalls in between, the step may end before the second signal.
-    saved = bool(run.checkpoints())
-    assert job.processes[0].returncode == (130 if saved else -signal.SIGINT), ended.stderr
+    # On a machine that stalls in between, the step may end before the second signal: then once more.
+    codes = []
+    while len(codes) < 5 and -signal.SIGINT not in codes:
+        run, job = trainer.start({"train.max_steps": 50, "balance.packs_per_step": 1000, "balance.micro_batches": 0})
+        job.wait_until(lambda: bool(run.lines("summary")))
+        job.signal(signal.SIGINT)
+        time.sleep(0.02)
+        job.signal(signal.SIGINT)
+        job.wait()
+        codes.append(job.processes[0].returncode)
+    assert -signal.SIGINT in codes and set(codes) <= {-signal.SIGINT, 130}, codes
 
 
 def test_kill_and_go_on(trainer, uninterrupted):

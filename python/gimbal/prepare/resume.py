@@ -119,16 +119,19 @@ class PartialFolder:
 
     def finish(self) -> None:
         """Turns OUT.partial, whose manifest is written, into OUT."""
-        for name in _WORKING_FILES:
-            (self.path / name).unlink(missing_ok=True)
-        sync_folder(self.path)
-        old = self._out.with_name(self._out.name + ".old")
+        # A name that only this program makes, so that nothing of the user's is ever in the way.
+        old = self._out.with_name(self._out.name + ".partial.replaced")
+        shutil.rmtree(old, ignore_errors=True)
         if self._out.exists():
             if os.listdir(self._out):
                 os.rename(self._out, old)
             else:
                 self._out.rmdir()
         os.rename(self.path, self._out)
+        # After the renaming: until then they tell a restarted run that only this is left to do.
+        for name in _WORKING_FILES:
+            (self._out / name).unlink(missing_ok=True)
+        sync_folder(self._out)
         sync_folder(self._out.parent)
         shutil.rmtree(old, ignore_errors=True)
 

@@ -159,7 +159,7 @@ void AtomicFolder::commit() {
   } else if (exchange_names(temporary_, final_)) {
     fs::remove_all(temporary_, error);
   } else {
-    const fs::path old = final_.string() + ".old";
+    const fs::path old = final_.string() + ".partial.replaced";
     fs::remove_all(old, error);
     if (::rename(final_.c_str(), old.c_str()) != 0) fail(final_, "cannot replace", errno);
     if (::rename(temporary_.c_str(), final_.c_str()) != 0) {

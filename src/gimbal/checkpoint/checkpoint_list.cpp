@@ -70,7 +70,8 @@ std::optional<fs::path> find_latest_checkpoint(const fs::path& run_folder) {
   return std::nullopt;
 }
 
-void prune_checkpoints(const fs::path& run_folder, std::size_t keep_last) {
+void prune_checkpoints(const fs::path& run_folder, std::size_t keep_last,
+                       std::uint64_t current_step) {
   GIMBAL_CHECK(keep_last > 0, "the last checkpoint is always kept");
   for (const fs::path& path : list_checkpoints_folder(run_folder)) {
     const std::string name = path.filename().string();
@@ -81,7 +82,8 @@ void prune_checkpoints(const fs::path& run_folder, std::size_t keep_last) {
   for (const StepFolder& folder : list_steps(run_folder)) {
     // state.json is written last; an incomplete checkpoint must not push out a complete one.
     const bool is_complete = fs::exists(folder.path / "state.json");
-    if (complete < keep_last) {
+    // A later one than the run has reached was found damaged, and the run has gone back past it.
+    if (complete < keep_last && folder.step <= current_step) {
       complete += is_complete ? 1 : 0;
       continue;
     }

@@ -28,7 +28,7 @@ struct TrainingState {
   std::uint64_t tokens = 0;
   std::uint64_t loss_tokens = 0;
   std::uint64_t elapsed_milliseconds = 0;  // in steps so far
-  std::string stage;  // of the recipe
+  std::string stage;                       // of the recipe
   std::string recipe_fingerprint;
   std::string dataset_fingerprint;
 
@@ -67,8 +67,8 @@ TrainingState load_checkpoint(const std::filesystem::path& checkpoint,
                               const std::vector<FlatShard>& shards,
                               const std::vector<OptimizerTensors>& optimizer);
 
-/// As load_checkpoint, but leaves the optimizer alone: for export, and for a stage that goes on from
-/// the weights of the one before with other frozen parts.
+/// As load_checkpoint, but leaves the optimizer alone: for export, and for a stage that goes on
+/// from the weights of the one before with other frozen parts.
 TrainingState load_checkpoint_weights(const std::filesystem::path& checkpoint,
                                       const std::vector<FlatShard>& shards);
 
@@ -77,8 +77,10 @@ TrainingState load_checkpoint_weights(const std::filesystem::path& checkpoint,
 std::optional<std::filesystem::path> find_latest_checkpoint(
     const std::filesystem::path& run_folder);
 
-/// Removes all but the last `keep_last` complete checkpoints, and what killed processes left
-/// unfinished. Not while another process saves.
-void prune_checkpoints(const std::filesystem::path& run_folder, std::size_t keep_last);
+/// Removes all but the last `keep_last` complete checkpoints up to `current_step`, those of later
+/// steps (damaged ones that the run has gone back past), and what killed processes left unfinished.
+/// Not while another process saves.
+void prune_checkpoints(const std::filesystem::path& run_folder, std::size_t keep_last,
+                       std::uint64_t current_step);
 
 }  // namespace gimbal

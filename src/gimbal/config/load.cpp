@@ -3,6 +3,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "gimbal/base/error.h"
 #include "gimbal/base/file.h"
@@ -89,7 +90,24 @@ class Loader {
       places_.push_back(base_places_);
       NodeReader(file_, true, "stages." + stage.name + ".", problems_, places_.back())
           .read_struct(node, "", stage.recipe, {"name", "prepare"});
+      check_process_keys(at_top, node, stage, base);
       stages_.push_back(std::move(stage));
+    }
+  }
+
+  // All stages run in one process group and one run folder.
+  static void check_process_keys(NodeReader& at_top, const YAML::Node& node,
+                                 const StageRecipe& stage, const Recipe& base) {
+    const TrainConfig& own = stage.recipe.train;
+    const std::pair<const char*, bool> keys[] = {
+        {"run", own.run == base.train.run},
+        {"device", own.device == base.train.device},
+        {"threads", own.threads == base.train.threads},
+        {"timeout_seconds", own.timeout_seconds == base.train.timeout_seconds}};
+    for (const auto& [key, same] : keys) {
+      if (same) continue;
+      at_top.problem(node["train"][key], concat("stages.", stage.name, ".train.", key),
+                     "belongs to the whole recipe, not to a stage");
     }
   }
 

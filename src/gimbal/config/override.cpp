@@ -101,7 +101,9 @@ void apply_override(const std::string& argument, std::vector<StageRecipe>& stage
   for (std::size_t i = 0; i < stages.size(); ++i) {
     names.push_back(stages[i].name);
     if (stages[i].name != name) continue;
-    if (rest == "name" || rest == "prepare" || rest.starts_with("prepare.")) {
+    const bool of_process = rest == "train.run" || rest == "train.device" ||
+                            rest == "train.threads" || rest == "train.timeout_seconds";
+    if (rest == "name" || rest == "prepare" || rest.starts_with("prepare.") || of_process) {
       return problems.add(kPlace, key, "belongs to the whole recipe, not to a stage");
     }
     FieldSetter("stages." + name + ".", rest, text, problems, places[i])

@@ -140,6 +140,7 @@ class C10dComm : public Comm {
 std::unique_ptr<Comm> make_world_comm(const LaunchInfo& launch, const at::Device& device,
                                       std::chrono::milliseconds timeout) {
   if (launch.world_size == 1) return make_single_comm();
+  if (device.is_cuda()) check_nccl(launch, device);
   const auto store = meet(launch, timeout);
   const CommSetup setup{launch, store, timeout};
   c10::intrusive_ptr<c10d::Backend> backend;

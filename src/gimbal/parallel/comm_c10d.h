@@ -36,7 +36,11 @@ struct CommSetup {
 /// Connects to the others. Collective.
 c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const CommSetup& setup);
 
-/// As above, for tensors on `device`. Throws UserError when this torch has no NCCL.
+/// Throws UserError when this torch has no NCCL. Not collective: to call before the processes meet,
+/// so that each says it instead of losing its partner.
+void check_nccl(const LaunchInfo& launch, const c10::Device& device);
+
+/// As make_gloo_backend, for tensors on `device`.
 c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const CommSetup& setup,
                                                     const c10::Device& device);
 

@@ -9,12 +9,17 @@
 
 namespace gimbal {
 
-c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const CommSetup& setup,
-                                                    const c10::Device& device) {
-  throw UserError(concat("this torch has no NCCL: ", setup.launch.world_size,
+void check_nccl(const LaunchInfo& launch, const c10::Device& device) {
+  throw UserError(concat("this torch has no NCCL: ", launch.world_size,
                          " processes cannot train on ", device.str(),
                          "; install a CUDA build of torch and build again, or set "
                          "train.device=cpu"));
+}
+
+c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const CommSetup& setup,
+                                                    const c10::Device& device) {
+  check_nccl(setup.launch, device);
+  return {};
 }
 
 }  // namespace gimbal

@@ -8,8 +8,11 @@
 
 namespace gimbal {
 
-/// The most bytes of main memory that the process has held so far.
+/// Bytes of main memory that the process holds now.
+std::int64_t resident_bytes();
+/// The most bytes of main memory that the process has held since its start or the last reset.
 std::int64_t peak_resident_bytes();
+void reset_peak_resident_bytes();
 
 /// What decides the bytes that a rank holds when every rank has all parameters.
 struct MemorySetting {

@@ -110,10 +110,17 @@ class Evaluation {
 void Evaluation::measure_loss(EvaluationResult& result) {
   const std::vector<std::uint32_t> rows = sample_rows(dataset_);
   const SampleSizes sizes{rows, 2};
-  std::uint64_t cap = static_cast<std::uint64_t>(options_.text_cap);
-  for (const std::uint32_t sample : samples_)
-    cap = std::max<std::uint64_t>(cap, dataset_.sample(sample).num_tokens);
-  const Packs packs = pack_samples(sizes, PackCaps{{cap, 0}, 0}, samples_);
+  // A sample above a cap has a pack of its own.
+  PackCaps caps{{static_cast<std::uint64_t>(options_.text_cap),
+                 static_cast<std::uint64_t>(options_.vision_cap)},
+                0};
+  for (const std::uint32_t sample : samples_) {
+    const SampleRecord& record = dataset_.sample(sample);
+    caps.rows[0] = std::max<std::uint64_t>(caps.rows[0], record.num_tokens);
+    if (options_.vision_cap > 0)
+      caps.rows[1] = std::max<std::uint64_t>(caps.rows[1], record.vision_rows);
+  }
+  const Packs packs = pack_samples(sizes, caps, samples_);
 
   std::size_t next_pack = rank();
   Prefetcher prefetcher(dataset_, processor_, static_cast<int>(options_.workers), 4,
@@ -148,15 +155,20 @@ std::vector<std::vector<Turn>> Evaluation::turn_groups() const {
                    [](const Turn& a, const Turn& b) { return a.prompt_tokens < b.prompt_tokens; });
   std::vector<std::vector<Turn>> groups;
   std::uint64_t tokens = 0;
+  std::uint64_t tiles = 0;
   for (const Turn& turn : turns) {
+    const std::uint64_t turn_tiles = dataset_.sample(turn.sample).vision_rows;
     const bool full = groups.empty() || groups.back().size() >= kMostSequences ||
-                      tokens + turn.prompt_tokens > static_cast<std::uint64_t>(options_.text_cap);
+                      tokens + turn.prompt_tokens > static_cast<std::uint64_t>(options_.text_cap) ||
+                      (options_.vision_cap > 0 &&
+                       tiles + turn_tiles > static_cast<std::uint64_t>(options_.vision_cap));
     if (full) {
       groups.emplace_back();
-      tokens = 0;
+      tokens = tiles = 0;
     }
     groups.back().push_back(turn);
     tokens += turn.prompt_tokens;
+    tiles += turn_tiles;
   }
   return groups;
 }
@@ -217,6 +229,7 @@ EvaluateOptions evaluate_options(const Recipe& recipe) {
   EvaluateOptions options;
   options.text_cap =
       recipe.evaluate.text_cap > 0 ? recipe.evaluate.text_cap : recipe.balance.text_cap;
+  options.vision_cap = recipe.balance.vision_cap;
   options.max_samples = recipe.evaluate.max_samples;
   options.max_new_tokens = recipe.evaluate.max_new_tokens;
   options.generate = recipe.evaluate.generate;

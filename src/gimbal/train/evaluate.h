@@ -15,6 +15,7 @@ namespace gimbal {
 struct EvaluateOptions {
   std::int64_t text_cap =
       4096;  // most tokens in a pack, and most prompt tokens that are continued together
+  std::int64_t vision_cap = 0;   // the same for tiles; 0: no cap
   std::int64_t max_samples = 0;  // 0: all; else that many, evenly spread over the dataset
   std::int64_t max_new_tokens = 64;
   bool generate = true;

@@ -23,6 +23,12 @@ std::filesystem::path last_stage_folder(const std::filesystem::path& run) {
 
 std::int64_t export_run(const std::filesystem::path& run, const std::filesystem::path& out,
                         Runtime& runtime) {
+  const bool replaceable =
+      !std::filesystem::exists(out) ||
+      (std::filesystem::is_directory(out) &&
+       (std::filesystem::is_empty(out) || std::filesystem::exists(out / "config.json")));
+  GIMBAL_USER_CHECK(replaceable, "--out '", out.string(),
+                    "' exists and is no model folder; it is left alone. Choose a new folder.");
   const std::filesystem::path folder = last_stage_folder(run);
   const auto checkpoint = find_latest_checkpoint(folder);
   GIMBAL_USER_CHECK(checkpoint, "run folder '", folder.string(),

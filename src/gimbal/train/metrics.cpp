@@ -20,7 +20,7 @@ std::string lines_until(const std::filesystem::path& path, std::int64_t resume_s
   std::istringstream in(read_file(path));
   for (std::string line; std::getline(in, line);) {
     const Json parsed = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (parsed.is_discarded()) continue;
+    if (!parsed.is_object()) continue;
     if (parsed.value("step", std::int64_t{0}) <= resume_step) kept += line + "\n";
   }
   return kept;

@@ -63,7 +63,11 @@ StepPlan StepPlanner::plan(Position position) {
   const std::uint64_t num_packs = order.packs_in_step(position.step_in_epoch);
   for (std::uint64_t i = 0; i < num_packs; ++i) {
     const auto pack = order.pack(position.step_in_epoch, i);
-    const std::size_t owner = i % static_cast<std::uint64_t>(world_size_);
+    // Packs are sorted by cost: every other slot goes the other way, so that no rank always has the
+    // dearer one.
+    const auto ranks = static_cast<std::uint64_t>(world_size_);
+    const std::uint64_t place = i % ranks;
+    const std::size_t owner = (i / ranks) % 2 == 0 ? place : ranks - 1 - place;
     add_pack(plan.loads[owner], pack);
     if (owner != static_cast<std::size_t>(rank_)) continue;
     for (auto& part : split_pack(pack, micro_batches_, sizes_, options_.costs))

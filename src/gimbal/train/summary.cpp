@@ -36,6 +36,7 @@ Json to_json(const RunSummary& s) {
             {"optimizer", s.memory.optimizer_bytes},
             {"activations", s.memory.activation_bytes},
             {"total", s.memory.total_bytes()}}},
+          {"program_bytes", s.program_bytes},
           {"ranks", s.ranks},
           {"threads", s.threads},
           {"dtype", s.dtype},
@@ -61,7 +62,8 @@ std::string to_text(const RunSummary& s) {
           "B per process: parameters " + format_quantity(s.memory.parameter_bytes) +
           "B, gradients " + format_quantity(s.memory.gradient_bytes) + "B, optimizer " +
           format_quantity(s.memory.optimizer_bytes) + "B, activations " +
-          format_quantity(s.memory.activation_bytes) + "B\n";
+          format_quantity(s.memory.activation_bytes) + "B; the program holds " +
+          format_quantity(static_cast<double>(s.program_bytes)) + "B before the first step\n";
   text += "machine  " + std::to_string(s.ranks) + (s.ranks == 1 ? " process" : " processes") +
           " x " + std::to_string(s.threads) + (s.threads == 1 ? " thread" : " threads") +
           ", measured GEMM peak " + format_quantity(s.peak_flops) + "FLOP/s\n";

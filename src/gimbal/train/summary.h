@@ -20,6 +20,7 @@ struct RunSummary {
   std::uint64_t media = 0;
   BalanceReport balance;
   MemoryEstimate memory;
+  std::int64_t program_bytes = 0;  // resident before the first step: libraries, parameters
   int ranks = 1;
   int threads = 1;
   std::string dtype;

@@ -10,6 +10,7 @@
 #include "gimbal/base/error.h"
 #include "gimbal/base/file.h"
 #include "gimbal/base/file_lock.h"
+#include "gimbal/base/json.h"
 #include "gimbal/base/log.h"
 #include "gimbal/checkpoint/run_checkpoint.h"
 #include "gimbal/config/load.h"
@@ -132,11 +133,13 @@ bool Trainer::resume() {
 
 std::int64_t Trainer::count_total_steps() {
   if (recipe_.train.max_steps > 0) return recipe_.train.max_steps;
-  double left = recipe_.train.epochs;
+  const double left = recipe_.train.epochs;
   std::int64_t total = 0;
-  for (std::uint64_t epoch = 0; left > 1e-9; ++epoch, left -= 1.0) {
+  // From the last epoch to the first: the planner keeps the one it has packed last.
+  for (auto epoch = static_cast<std::uint64_t>(std::ceil(left - 1e-9)); epoch-- > 0;) {
+    const double share = std::min(1.0, left - static_cast<double>(epoch));
     total += static_cast<std::int64_t>(
-        std::llround(std::min(1.0, left) * static_cast<double>(planner_.steps_in(epoch))));
+        std::llround(share * static_cast<double>(planner_.steps_in(epoch))));
   }
   return std::max<std::int64_t>(total, 1);
 }
@@ -165,14 +168,17 @@ RunSummary Trainer::make_summary() {
   summary.dataset = recipe_.data.train;
   summary.samples = dataset_.num_samples();
   WorkSize work;
+  const std::vector<double> weights =
+      sampler_options(recipe_, dataset_, model_.desc).source_weights;
   for (const SampleRecord& record : dataset_.samples()) {
+    const double weight = weights.empty() ? 1.0 : weights[record.source];
     const double tokens = record.num_tokens;
     summary.tokens += record.num_tokens;
     summary.media += record.num_media;
-    work.text_rows += tokens;
-    work.text_pairs += tokens * tokens;
-    work.loss_rows += record.num_loss_tokens;
-    work.vision_tiles += record.vision_rows;
+    work.text_rows += weight * tokens;
+    work.text_pairs += weight * tokens * tokens;
+    work.loss_rows += weight * record.num_loss_tokens;
+    work.vision_tiles += weight * record.vision_rows;
   }
   summary.balance = planner_.report(position_.epoch);
   summary.step_flops = training_flops(model_.desc, work, frozen_blocks_) /
@@ -187,6 +193,7 @@ RunSummary Trainer::make_summary() {
     pack.vision_tiles =
         std::min(pack.vision_tiles, static_cast<double>(recipe_.balance.vision_cap));
   summary.memory = estimate_training_memory(model_.desc, pack, memory_setting());
+  summary.program_bytes = resident_bytes();
   summary.ranks = runtime_.comm->size();
   summary.threads = at::get_num_threads();
   summary.peak_flops = peak_flops_;
@@ -196,6 +203,7 @@ RunSummary Trainer::make_summary() {
 }
 
 TrainOutcome Trainer::run() {
+  reset_peak_resident_bytes();  // of the stage before
   std::unique_ptr<FileLock> lock;
   if (runtime_.is_main()) {
     make_folders(run_folder_);
@@ -204,8 +212,13 @@ TrainOutcome Trainer::run() {
   }
   runtime_.comm->barrier("run folder");
   if (!resume()) start_weights();
+  check_same_on_all_ranks(
+      *runtime_.comm,
+      concat("step ", step_, ", epoch ", position_.epoch, " step ", position_.step_in_epoch,
+             ", weights ", weights_fingerprint(*store_)),
+      "checkpoint or first weights");
   total_steps_ = count_total_steps();
-  if (step_ >= total_steps_ && std::filesystem::exists(run_folder_ / "summary.json")) {
+  if (is_complete()) {
     if (runtime_.is_main()) {
       log_info("complete already: " + run_folder_.string());
       if (!std::filesystem::exists(run_folder_ / "hf")) export_weights();
@@ -215,6 +228,7 @@ TrainOutcome Trainer::run() {
   }
   measure_peak();
   if (runtime_.is_main()) {
+    std::filesystem::remove(run_folder_ / "summary.json");  // of a shorter run that goes on now
     write_file_atomic(run_folder_ / "recipe.yaml", to_yaml({StageRecipe{recipe_.name, recipe_}}));
     output_ = std::make_unique<Output>(
         Output{std::move(lock), MetricsWriter(run_folder_ / "metrics.jsonl", step_),
@@ -236,6 +250,12 @@ TrainOutcome Trainer::run() {
   return outcome;
 }
 
+bool Trainer::is_complete() const {
+  const std::filesystem::path path = run_folder_ / "summary.json";
+  if (step_ < total_steps_ || !std::filesystem::exists(path)) return false;
+  return json_get<std::int64_t>(read_json(path), "steps", path.string()) == step_;
+}
+
 void Trainer::measure_peak() {
   const GemmPeak own = measure_gemm_peak(compute_dtype(recipe_.model.dtype), runtime_.device);
   const at::Tensor sum = at::tensor({own.flops_per_second}, at::kDouble).to(runtime_.device);
@@ -251,13 +271,13 @@ TrainOutcome Trainer::run_steps() {
     try {
       const int signal = run_step(stream, runner);
       if (signal != 0) return {false, signal};
+      const bool evaluation_due =
+          recipe_.evaluate.every_steps > 0 && step_ % recipe_.evaluate.every_steps == 0;
+      if (evaluation_due && step_ < total_steps_) evaluate_now();
     } catch (const std::exception&) {
       save_after_error(runner);
       throw;
     }
-    const bool evaluation_due =
-        recipe_.evaluate.every_steps > 0 && step_ % recipe_.evaluate.every_steps == 0;
-    if (evaluation_due && step_ < total_steps_) evaluate_now();
   }
   return {true, 0};
 }
@@ -367,7 +387,8 @@ void Trainer::write_checkpoint() {
 void Trainer::save() {
   if (runtime_.is_main()) {
     write_checkpoint();
-    prune_checkpoints(run_folder_, static_cast<std::size_t>(recipe_.checkpoint.keep_last));
+    prune_checkpoints(run_folder_, static_cast<std::size_t>(recipe_.checkpoint.keep_last),
+                      static_cast<std::uint64_t>(step_));
   }
   saved_step_ = step_;
   runtime_.comm->barrier("checkpoint");

@@ -36,6 +36,8 @@ class Trainer {
   std::int64_t count_total_steps();
   MemorySetting memory_setting() const;
   RunSummary make_summary();
+  /// True when the run folder holds the end of exactly this many steps.
+  bool is_complete() const;
   void measure_peak();
   TrainOutcome run_steps();
   /// Returns the stop signal that any rank has received, or 0.

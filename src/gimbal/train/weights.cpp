@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <sstream>
 #include <unordered_map>
 
 #include "gimbal/base/error.h"
@@ -44,6 +45,20 @@ void load_hf_weights(const Model& model, ParameterStore& store,
     }
   }
   store.values_changed();
+}
+
+std::string weights_fingerprint(ParameterStore& store) {
+  double sum = 0;
+  double squares = 0;
+  for (const FlatShard& shard : store.shards()) {
+    // Shard by shard, so that no second copy of the model is made.
+    const at::Tensor values = shard.values.to(at::kDouble);
+    sum += values.sum().item<double>();
+    squares += values.square().sum().item<double>();
+  }
+  std::ostringstream text;
+  text << std::hexfloat << sum << " " << squares;
+  return text.str();
 }
 
 void export_hf(const Model& model, ParameterStore& store, at::ScalarType dtype,

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
 #include "gimbal/models/model.h"
 #include "gimbal/parallel/store.h"
@@ -16,6 +17,9 @@ void init_weights(ParameterStore& store, std::uint64_t seed);
 /// shape.
 void load_hf_weights(const Model& model, ParameterStore& store,
                      const std::filesystem::path& folder);
+
+/// A short text that differs when values differ: sum and norm over all shards in float64.
+std::string weights_fingerprint(ParameterStore& store);
 
 /// Writes a folder that transformers loads. Tokenizer and processor files come from `origin`.
 /// Parameters are written one after another in `dtype`; to call on one rank of a replicated store.

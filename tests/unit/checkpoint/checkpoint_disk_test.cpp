@@ -115,7 +115,8 @@ TEST(CheckpointDisk, RemovingWithoutPermissionIsNamed) {
   if (user == 0) {
     ASSERT_EQ(::seteuid(kNobody), 0);
   }
-  const std::string message = message_of<UserError>([&] { prune_checkpoints(folder.path(), 1); });
+  const std::string message =
+      message_of<UserError>([&] { prune_checkpoints(folder.path(), 1, 2); });
   if (user == 0) {
     ASSERT_EQ(::seteuid(user), 0);
   }

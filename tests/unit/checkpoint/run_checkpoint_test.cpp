@@ -182,7 +182,7 @@ TEST(RunCheckpoint, PruningKeepsTheLastCompleteOnes) {
   fs::remove(folder / "checkpoints/step-00000004/state.json");
   make_folders(folder / "checkpoints/step-00000005.partial");
   make_folders(folder / "checkpoints/notes");
-  prune_checkpoints(folder.path(), 2);
+  prune_checkpoints(folder.path(), 2, 4);
   const auto has = [&](const std::string& name) {
     return fs::exists(folder / ("checkpoints/" + name));
   };
@@ -192,8 +192,17 @@ TEST(RunCheckpoint, PruningKeepsTheLastCompleteOnes) {
   EXPECT_TRUE(has("step-00000004"));  // newer than what is kept
   EXPECT_FALSE(has("step-00000005.partial"));
   EXPECT_TRUE(has("notes"));
-  EXPECT_THROW(prune_checkpoints(folder.path(), 0), InternalError);
-  prune_checkpoints(folder / "no-such-run", 1);
+  EXPECT_THROW(prune_checkpoints(folder.path(), 0, 4), InternalError);
+  prune_checkpoints(folder / "no-such-run", 1, 4);
+}
+
+TEST(RunCheckpoint, PruningRemovesWhatTheRunHasGoneBackPast) {
+  const TempFolder folder;
+  for (const std::uint64_t step : {50, 60, 100}) save(folder.path(), step);
+  prune_checkpoints(folder.path(), 1, 60);
+  EXPECT_EQ(find_latest_checkpoint(folder.path()), folder / "checkpoints/step-00000060");
+  EXPECT_FALSE(fs::exists(folder / "checkpoints/step-00000050"));
+  EXPECT_FALSE(fs::exists(folder / "checkpoints/step-00000100"));
 }
 
 TEST(TrainingState, JsonNamesWhatIsWrong) {

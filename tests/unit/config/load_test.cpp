@@ -193,6 +193,8 @@ TEST_F(LoadRecipe, NamesProblemsOfStages) {
       {"stages: [{name: a}, {name: a}]", "stages[1].name: 'a' is the name of two stages"},
       {"stages: [{name: a, prepare: {out: x}}]",
        "stages[0].prepare: belongs to the whole recipe, not to a stage"},
+      {"stages: [{name: a, train: {threads: 1}}]",
+       "stages.a.train.threads: belongs to the whole recipe, not to a stage"},
       {"stages: [{name: a, train: {sed: 1}}]",
        "stages.a.train.sed: unknown key; did you mean stages.a.train.seed?"},
   };

@@ -10,12 +10,13 @@ namespace gimbal {
 namespace {
 
 TEST(Memory, PeakGrowsWithTheProcess) {
+  reset_peak_resident_bytes();
   const std::int64_t before = peak_resident_bytes();
   EXPECT_GT(before, 1 << 20);
   constexpr std::size_t kBytes = std::size_t{64} << 20;
-  std::vector<char> large(kBytes, 1);
-  EXPECT_GE(peak_resident_bytes(), static_cast<std::int64_t>(large.size()));
-  EXPECT_GE(peak_resident_bytes(), before);
+  const std::vector<char> large(kBytes, 1);
+  // Other pages may be given back at the same time: a little less than the whole counts.
+  EXPECT_GE(peak_resident_bytes(), before + static_cast<std::int64_t>(large.size()) * 9 / 10);
 }
 
 ModelDesc three_blocks() {

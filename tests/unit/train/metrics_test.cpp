@@ -36,14 +36,5 @@ TEST(Format, CountsDurationsQuantities) {
   EXPECT_EQ(format_quantity(12), "12 ");
 }
 
-TEST(StepPlan, WasteIsOneMinusMeanOverMax) {
-  StepPlan plan;
-  plan.loads.resize(2);
-  EXPECT_DOUBLE_EQ(plan.waste(), 0.0);
-  plan.loads[0].cost = 1;
-  plan.loads[1].cost = 3;
-  EXPECT_DOUBLE_EQ(plan.waste(), 1.0 - 2.0 / 3.0);
-}
-
 }  // namespace
 }  // namespace gimbal

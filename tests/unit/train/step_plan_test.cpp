@@ -1,0 +1,98 @@
+#include "gimbal/train/step_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <optional>
+
+#include "support/dataset_fixture.h"
+#include "unit/base/temp_folder.h"
+
+namespace gimbal {
+namespace {
+
+/// 23 text samples of 2 to 24 tokens, all but the first with loss.
+class StepPlanTest : public ::testing::Test {
+ protected:
+  StepPlanTest() {
+    testing::DatasetFixture fixture(folder_.path());
+    for (std::uint32_t i = 0; i < 23; ++i) {
+      fixture.add_sample(std::vector<std::uint32_t>(i + 2, 1), {{1, i + 2}});
+    }
+    fixture.write();
+    dataset_.emplace(folder_.path());
+    rows_ = sample_rows(*dataset_);
+  }
+
+  StepPlanner planner(int rank, int ranks, std::int64_t micro_batches = 1) {
+    SamplerOptions options;
+    options.caps.rows = {30, 0};
+    options.costs = {StreamCost{1.0, 0.0}, StreamCost{1.0, 0.0}};
+    options.packs_per_step = 4;
+    options.seed = 5;
+    return StepPlanner(*dataset_, SampleSizes{rows_, 2}, options, micro_batches, rank, ranks);
+  }
+
+  testing::TempFolder folder_;
+  std::optional<Dataset> dataset_;
+  std::vector<std::uint32_t> rows_;
+};
+
+TEST_F(StepPlanTest, EachSampleOnceInAnEpochForAnyNumberOfRanks) {
+  for (const int ranks : {1, 2, 3, 4, 5}) {
+    std::map<std::uint32_t, int> seen;
+    for (int rank = 0; rank < ranks; ++rank) {
+      StepPlanner one = planner(rank, ranks);
+      Position position;
+      while (position.epoch == 0) {
+        const StepPlan plan = one.plan(position);
+        EXPECT_GE(plan.micro_batches.size(), 1U);
+        for (const auto& part : plan.micro_batches) {
+          for (const std::uint32_t sample : part) ++seen[sample];
+        }
+        position = plan.next;
+      }
+      EXPECT_EQ(position.epoch, 1U);
+      EXPECT_EQ(position.step_in_epoch, 0U);
+    }
+    EXPECT_EQ(seen.size(), 23U) << ranks << " ranks";
+    for (const auto& [sample, times] : seen) EXPECT_EQ(times, 1) << "sample " << sample;
+  }
+}
+
+TEST_F(StepPlanTest, AllRanksKnowAllLoadsAndTheSameNormaliser) {
+  StepPlanner first = planner(0, 2);
+  StepPlanner second = planner(1, 2);
+  const StepPlan a = first.plan({0, 0});
+  const StepPlan b = second.plan({0, 0});
+  StepPlanner alone = planner(0, 1);
+  EXPECT_EQ(a.loss_tokens, b.loss_tokens);
+  EXPECT_EQ(a.loss_tokens, alone.plan({0, 0}).loss_tokens);
+  ASSERT_EQ(a.loads.size(), 2U);
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    EXPECT_EQ(a.loads[rank].tokens, b.loads[rank].tokens);
+    EXPECT_EQ(a.loads[rank].cost, b.loads[rank].cost);
+  }
+  std::uint64_t own_tokens = 0;
+  for (const auto& part : b.micro_batches) {
+    for (const std::uint32_t sample : part) own_tokens += dataset_->sample(sample).num_tokens;
+  }
+  EXPECT_EQ(own_tokens, b.loads[1].tokens);
+}
+
+TEST_F(StepPlanTest, ZeroMicroBatchesMeansOneSampleEach) {
+  StepPlanner one = planner(0, 1, 0);
+  for (const auto& part : one.plan({0, 0}).micro_batches) EXPECT_EQ(part.size(), 1U);
+}
+
+TEST(StepPlan, WasteIsOneMinusMeanOverMax) {
+  StepPlan plan;
+  plan.loads.resize(2);
+  EXPECT_DOUBLE_EQ(plan.waste(), 0.0);
+  plan.loads[0].cost = 1;
+  plan.loads[1].cost = 3;
+  EXPECT_DOUBLE_EQ(plan.waste(), 1.0 - 2.0 / 3.0);
+}
+
+}  // namespace
+}  // namespace gimbal
