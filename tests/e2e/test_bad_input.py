@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from e2e_data import TINY, colour_talks, conversation, make_model
 from e2e_tool import run as program
-from gimbal.generate.programs import find_program
 from e2e_tool import Job, Run, run
 from PIL import Image
 from safetensors.numpy import load_file, save_file
@@ -85,7 +84,7 @@ def test_export_leaves_other_folders_alone(trainer, tmp_path):
     run = trainer.run({"train.max_steps": 1})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    ended = program([find_program("gimbal"), "export", run.folder, "--out", tmp_path / "mine"], tmp_path / "log")
+    ended = program(["export", run.folder, "--out", tmp_path / "mine"], tmp_path / "log")
     assert ended.code == 2 and "is no model folder" in ended.stderr
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 

@@ -214,3 +214,17 @@ def test_generate_answers_like_the_evaluation(trained, folder, alone, tmp_path, 
     assert ended.code == 0, ended.stderr
     predicted = AutoTokenizer.from_pretrained(trained.folder / "hf").decode(alone[1][2, 0]["predicted"])
     assert predicted and ended.stdout.strip() == predicted.strip()
+
+
+def test_a_run_without_an_export_answers_from_its_checkpoint(trainer, tmp_path):
+    unexported = trainer.run({"train.max_steps": 2})
+    assert not (unexported.folder / "hf").exists()
+    words = ["generate", "--prompt", "which colours?", "--max-new-tokens", "4", "--json"]
+    answers = []
+    for model in (unexported.folder, tmp_path / "exported"):
+        if model != unexported.folder:
+            assert run(["export", unexported.folder, "--out", model], tmp_path / "export.log").code == 0
+        ended = run([*words, "--model", model], tmp_path / "generate.log")
+        assert ended.code == 0, ended.stderr
+        answers.append(json.loads(ended.stdout))
+    assert answers[0] == answers[1] and 0 < len(answers[0]["tokens"]) <= 4

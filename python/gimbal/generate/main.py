@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         prog="gimbal generate", description="Answers a prompt with a trained model.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("--model", required=True, metavar="FOLDER", help="model folder, or a run folder (its exported model)")
+    result.add_argument("--model", required=True, metavar="FOLDER", help="model folder, or a run folder (its exported model, or its newest checkpoint)")
     result.add_argument("--prompt", metavar="TEXT", help="the question; '-' reads it from stdin")
     result.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture for the prompt; may be repeated")
     result.add_argument("--messages", metavar="FILE", help="JSON with a conversation that ends with the user's message")
@@ -52,7 +52,6 @@ def main(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
     _check(args)
     program = find_program("gimbal-run")
-    model = model_folder(args.model)
     # Heavy imports only after the cheap checks.
     from gimbal.generate.prompt import make_prompt_dataset, read_messages, user_message
 
@@ -63,6 +62,7 @@ def main(arguments: list[str]) -> int:
         messages, images = user_message(sys.stdin.read() if args.prompt == "-" else args.prompt, args.image)
         media_root = None
     with tempfile.TemporaryDirectory(prefix="gimbal-generate-") as folder:
+        model = model_folder(args.model, Path(folder))
         prompt_tokens = make_prompt_dataset(model, messages, Path(folder), images=images, media_root=media_root)
         command = [
             program, "generate", "--model", str(model), "--data", str(Path(folder) / "dataset"),

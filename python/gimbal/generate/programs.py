@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -24,8 +25,9 @@ def find_program(name: str) -> str:
     return found
 
 
-def model_folder(path: str | Path) -> Path:
-    """A model folder itself, or the exported one of a run folder (of its last stage that has one)."""
+def model_folder(path: str | Path, scratch: Path | None = None) -> Path:
+    """A model folder itself, or the exported one of a run folder (of its last stage that has one). A run that has only checkpoints
+    so far has its newest one exported into `scratch`."""
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"--model {path}: no such folder")
@@ -41,7 +43,12 @@ def model_folder(path: str | Path) -> Path:
     for candidate in candidates:
         if (candidate / "config.json").is_file():
             return candidate
+    if scratch is not None and (any(path.glob("checkpoints/step-*")) or any(path.glob("*/checkpoints/step-*"))):
+        out = scratch / "model"
+        words = [find_program("gimbal-run"), "export", str(path), "--out", str(out)]
+        if subprocess.run(words, stdout=subprocess.DEVNULL).returncode:
+            raise UserError(f"--model {path}: its newest checkpoint could not be exported; the reason is above")
+        return out
     raise UserError(
-        f"--model {path}: neither a model folder (config.json) nor a run folder with an exported model (hf/config.json); "
-        "a run exports at its end, and `gimbal export` does it for a checkpoint"
+        f"--model {path}: neither a model folder (config.json) nor a run folder with an exported model (hf/config.json) or a checkpoint"
     )

@@ -1,5 +1,6 @@
 #include "gimbal/train/progress.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <array>
@@ -14,6 +15,12 @@ std::string formatted(const char* format, double value) {
   std::array<char, 64> text{};
   std::snprintf(text.data(), text.size(), format, value);
   return text.data();
+}
+
+std::size_t terminal_width() {
+  winsize size{};
+  const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
+  return known ? static_cast<std::size_t>(size.ws_col) - 1 : 79;
 }
 
 }  // namespace
@@ -83,16 +90,16 @@ void Progress::add(const StepRecord& record) {
   data_wait_ += record.times.front().data_wait;
   const bool due =
       steps_ >= every_steps_ || record.step == total_steps_ || record.step == first_step_ + 1;
-  if (terminal_) {
-    std::cerr << "\r\033[K" << line(record) << std::flush;
+  const std::string text = line(record);
+  if (due) {
+    std::cerr << (terminal_ ? "\r\033[K" : "") + text + "\n" << std::flush;
+    line_open_ = false;
+  } else if (terminal_) {
+    // A longer line would wrap, and the next one could not replace it.
+    std::cerr << "\r\033[K" + text.substr(0, terminal_width()) << std::flush;
     line_open_ = true;
   }
   if (!due) return;
-  if (terminal_) {
-    break_line();
-  } else {
-    std::cerr << line(record) + "\n" << std::flush;
-  }
   steps_ = 0;
   loss_ = seconds_ = tokens_ = images_ = flops_ = waste_ = data_wait_ = 0;
 }
