@@ -84,6 +84,9 @@ void exec_python(const Arguments& arguments) {
 void exec_run(const Arguments& arguments, int num_processes) {
   Arguments words = {find_neighbour("gimbal-run", "; run `make build`")};
   words.insert(words.end(), arguments.begin(), arguments.end());
+  // Threads that wait for each other soon sleep instead of spinning: beside other load a run is
+  // then about 1.5 times as fast, alone it makes no difference. The user's own setting counts.
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr) ::setenv("GOMP_SPINCOUNT", "1000", 0);
   if (num_processes == 1) exec(words);
   if (const char* size = std::getenv("WORLD_SIZE")) {
     throw UserError(concat("--nproc ", num_processes, " inside a launcher (WORLD_SIZE=", size,

@@ -38,9 +38,8 @@ def test_section_runs(tmp_path):
     digits_data.write_pictures(tmp_path / "data/demo/digits/pictures")
     model = make_model_folder(tmp_path / "runs/demo_digits/hf", corpus=["Is it even?", "Yes.", "No.", "user\nassistant\n"], vocab_size=300)
     InternVLForConditionalGeneration(AutoConfig.from_pretrained(model)).save_pretrained(model)
-    programs = Path(sys.executable).parent
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv/bin").symlink_to(programs)
+    # The whole environment: a Python finds its packages by the folder that it is called in.
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
     done = subprocess.run(["bash", "-ec", own_data_script()], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
