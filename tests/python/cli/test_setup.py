@@ -18,7 +18,8 @@ def clone(tmp_path: Path) -> Path:
     folder = tmp_path / "clone"
     (folder / "scripts").mkdir(parents=True)
     shutil.copy(REPOSITORY / "scripts/setup", folder / "scripts/setup")
-    shutil.copy(REPOSITORY / "requirements.txt", folder / "requirements.txt")
+    for name in ("requirements.txt", "constraints.txt"):
+        shutil.copy(REPOSITORY / name, folder / name)
     (folder / "tools").mkdir()
     # No package is installed, the user is not root, and sudo asks for a password.
     for name, body in {"dpkg-query": "exit 1", "apt-get": "exit 1", "id": "echo 1000", "sudo": "exit 1"}.items():
@@ -47,7 +48,8 @@ def test_prints_the_line_to_run_when_it_may_not_install(clone: Path) -> None:
 def test_does_nothing_when_up_to_date(clone: Path) -> None:
     (clone / ".venv/bin").mkdir(parents=True)
     (clone / ".venv/bin/python").symlink_to("/bin/true")
-    text = (clone / "requirements.txt").read_text() + (clone / "scripts/setup").read_text() + f"{clone}\n"
+    files = ("requirements.txt", "constraints.txt", "scripts/setup")
+    text = "".join((clone / name).read_text() for name in files) + f"{clone}\n"
     digest = subprocess.run(["sha256sum"], input=text, capture_output=True, text=True, check=True).stdout.split()[0]
     (clone / ".venv/.gimbal_setup").write_text(digest + "\n", encoding="utf-8")
     result = setup(clone)
