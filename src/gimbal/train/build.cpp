@@ -52,6 +52,10 @@ at::ScalarType master_dtype(DType dtype) {
   return dtype == DType::kFloat64 ? at::kDouble : at::kFloat;
 }
 
+at::ScalarType export_dtype(DType dtype) {
+  return dtype == DType::kBFloat16 ? at::kBFloat16 : at::kFloat;
+}
+
 Model make_model_of_folder(const std::filesystem::path& folder) {
   const std::filesystem::path config = folder / "config.json";
   GIMBAL_USER_CHECK(std::filesystem::is_directory(folder), "model folder '", folder.string(),

@@ -37,6 +37,8 @@ Runtime make_runtime(DeviceKind device, std::int64_t threads, double timeout_sec
 at::ScalarType compute_dtype(DType dtype);
 /// float64 for float64 runs, else float32.
 at::ScalarType master_dtype(DType dtype);
+/// Of an exported folder: bfloat16 for bfloat16 runs, else float32.
+at::ScalarType export_dtype(DType dtype);
 
 /// A model folder's model with all parameters in a replicated store.
 struct BuiltModel {

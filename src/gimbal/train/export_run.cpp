@@ -39,8 +39,7 @@ std::int64_t export_run(const std::filesystem::path& run, const std::filesystem:
       model.blocks, *runtime.comm, master_dtype(recipe.model.dtype),
       compute_dtype(recipe.model.dtype), runtime.device, [](const Parameter&) { return 0; });
   const TrainingState state = load_checkpoint_weights(*checkpoint, store->shards());
-  const at::ScalarType dtype = recipe.model.dtype == DType::kBFloat16 ? at::kBFloat16 : at::kFloat;
-  export_hf(model, *store, dtype, recipe.model.path, out);
+  export_hf(model, *store, export_dtype(recipe.model.dtype), recipe.model.path, out);
   return static_cast<std::int64_t>(state.step);
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "gimbal/base/error.h"
-#include "gimbal/checkpoint/hf_folder.h"
 #include "gimbal/train/parameter_groups.h"
 
 namespace gimbal {

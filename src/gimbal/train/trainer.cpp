@@ -420,8 +420,8 @@ void Trainer::evaluate_now() {
 
 void Trainer::export_weights() {
   if (!recipe_.checkpoint.export_hf) return;
-  const at::ScalarType dtype = recipe_.model.dtype == DType::kBFloat16 ? at::kBFloat16 : at::kFloat;
-  export_hf(model_, *store_, dtype, recipe_.model.path, run_folder_ / "hf");
+  export_hf(model_, *store_, export_dtype(recipe_.model.dtype), recipe_.model.path,
+            run_folder_ / "hf");
 }
 
 void Trainer::finish() {
