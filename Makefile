@@ -21,8 +21,9 @@ configure: setup
 	@test -f $(BUILD)/build.ninja || $(CMAKE) --preset release
 
 build: configure
-	@ninja -C $(BUILD) -j $(JOBS) gimbal gimbal-run
+	@ninja -C $(BUILD) -j $(JOBS) gimbal gimbal-run gimbal_python
 	@install -m 755 $(BUILD)/apps/cli/gimbal $(BUILD)/apps/cli/gimbal-run $(BIN)/
+	@install -m 755 $(BUILD)/python/_native*.so python/gimbal/
 
 build-tests: build
 	@ninja -C $(BUILD) -j $(JOBS)

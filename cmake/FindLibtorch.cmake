@@ -1,13 +1,6 @@
 # Finds libtorch through the Python that has torch installed, without TorchConfig.cmake (which asks for a CUDA toolkit when the
 # wheel is a CUDA one). Defines the imported target `libtorch`, LIBTORCH_VERSION, LIBTORCH_HAS_CUDA and LIBTORCH_LIB_DIR.
-# Input: GIMBAL_PYTHON (default: .venv/bin/python of the source tree, else python3).
-if(NOT GIMBAL_PYTHON)
-  if(EXISTS "${CMAKE_SOURCE_DIR}/.venv/bin/python")
-    set(GIMBAL_PYTHON "${CMAKE_SOURCE_DIR}/.venv/bin/python")
-  else()
-    find_program(GIMBAL_PYTHON python3 REQUIRED)
-  endif()
-endif()
+include(GimbalPython)
 
 # find_spec does not import torch, so this takes milliseconds.
 execute_process(

@@ -1,7 +1,7 @@
-"""Gimbal's Python side: dataset preparation, inspection and reports."""
+"""Gimbal's Python side: balanced batches, dataset preparation, inspection and reports."""
 
 __version__ = "0.1.0"
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """An input that the user can fix. The message names the file, key or sample and says what to do."""

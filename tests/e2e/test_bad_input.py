@@ -172,6 +172,11 @@ def test_sample_longer_than_a_cap(trainer):
     assert "balance.vision_cap" in message and "4 vision rows" in message
 
 
+def test_caps_that_reject_every_sample(trainer):
+    message = trainer.refused({**FEW, "balance.text_cap": 2, "balance.oversize": "reject"})
+    assert "every sample is above a cap" in message and "balance.text_cap" in message
+
+
 def test_weights_that_leave_no_source(trainer):
     message = trainer.refused({**FEW, "data.weights": {"colours": 0}})
     assert "data.weights" in message and "0" in message

@@ -179,7 +179,13 @@ def test_weights_of_prepare_hold_until_the_recipe_says_otherwise(trainer, prepar
     assert drawn(trainer, data, {"a": 1.0})[0] == 32
 
 
-@pytest.mark.parametrize("method", [{}, {"balance.method": "random", "balance.samples_per_pack": 3}], ids=["gimbal", "random"])
+METHODS = [
+    {}, {"balance.packs_per_slot": 2}, {"balance.method": "isf"}, {"balance.method": "bfd"},
+    {"balance.method": "random", "balance.samples_per_pack": 3}, {"balance.method": "length", "balance.samples_per_pack": 3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS, ids=["gimbal", "slots", "isf", "bfd", "random", "length"])
 def test_an_epoch_has_each_sample_once(trainer, data, method):
     counts = json.loads((data / "manifest.json").read_text())["counts"]
     run = trainer.run({"train.max_steps": 0, "train.epochs": 3, "balance.text_cap": 600, **method}, ranks=2)
@@ -190,6 +196,21 @@ def test_an_epoch_has_each_sample_once(trainer, data, method):
         assert [line["step_in_epoch"] for line in lines] == list(range(len(lines)))
     for total in ("samples", "tokens", "loss_tokens"):
         assert run.state()[total] == 3 * counts[total], total
+
+
+def test_samples_above_a_cap_are_left_out_or_alone(trainer, prepare):
+    data = prepare({"short": colour_talks(0, 12)})
+    recipe = {"train.max_steps": 0, "train.epochs": 1, "data.train": str(data), "balance.vision_cap": 2}
+    left_out = trainer.run({**recipe, "balance.oversize": "reject"})
+    summary = left_out.lines("summary")[0]
+    drawn = sum(line["samples"] for line in left_out.lines("train"))
+    assert 0 < summary["samples_rejected"] < 12
+    assert summary["samples_in"] == 12 and summary["samples_packed"] == drawn == 12 - summary["samples_rejected"]
+    assert len(summary["rejected"]) == min(10, summary["samples_rejected"])
+    assert all("vision rows, cap 2" in reason for reason in summary["rejected"])
+    alone = trainer.run({**recipe, "balance.oversize": "alone"})
+    assert sum(line["samples"] for line in alone.lines("train")) == 12
+    assert alone.lines("summary")[0]["samples_rejected"] == 0
 
 
 def test_a_part_of_an_epoch(trainer):

@@ -269,7 +269,8 @@ def test_resume_refuses_other_data(trainer, two_checkpoints, held_out):
 @pytest.mark.parametrize(
     "change",
     [{"balance.text_cap": 300}, {"balance.packs_per_step": 2}, {"train.seed": 5}, {"balance.vision_cap": 9},
-     {"balance.method": "random", "balance.samples_per_pack": 4}, {"data.weights": {"colours": 2.0}}],
+     {"balance.method": "random", "balance.samples_per_pack": 4}, {"data.weights": {"colours": 2.0}},
+     {"balance.packs_per_slot": 2}, {"balance.oversize": "reject"}],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
 def test_resume_refuses_another_order(trainer, two_checkpoints, change):

@@ -28,24 +28,24 @@ def render(run: Run, *, most_samples: int = 60, now: datetime.datetime | None = 
         _header(run),
         _list("notes", notes),
         _tiles(run),
-        _section("Training", "", _training(run, figures)),
-        _section("Speed", "", _speed(run, figures)),
-        _section(
+        section("Training", "", _training(run, figures)),
+        section("Speed", "", _speed(run, figures)),
+        section(
             "Balance",
             "A rank is idle while it waits for the busiest one of the same step. Strong colours mark idle time: single spots come "
             "from uneven packs, and a rank that stays pale while all others are coloured is a slow one.",
             _balance(run, figures),
         ),
-        _section("Where the time goes", "Rank 0, step by step.", _time(run, figures)),
+        section("Where the time goes", "Rank 0, step by step.", _time(run, figures)),
         _skipped(run),
         _samples(shown, cards, many=len(run.stages) > 1),
         "".join(_tables(stage, many=len(run.stages) > 1) for stage in run.stages),
         f"<footer>Written by gimbal {__version__}, {(now or datetime.datetime.now()):%Y-%m-%d %H:%M}</footer>",
     ]
-    return _document(run.name, "\n".join(part for part in body if part), figures)
+    return document(run.name, "\n".join(part for part in body if part), figures)
 
 
-def _document(title: str, body: str, figures: dict[str, charts.Figure]) -> str:
+def document(title: str, body: str, figures: dict[str, charts.Figure]) -> str:
     from plotly.offline import get_plotlyjs
 
     assets = files("gimbal.report") / "assets"
@@ -151,7 +151,7 @@ def _time(run: Run, figures: dict[str, charts.Figure]) -> str:
     return _chart(figures, "time", "Seconds of a step", charts.time_split(run), wide=True)
 
 
-def _section(title: str, hint: str, content: str) -> str:
+def section(title: str, hint: str, content: str) -> str:
     if not content:
         return ""
     hint = f'<p class="hint">{escape(hint)}</p>' if hint else ""
@@ -175,7 +175,7 @@ def _skipped(run: Run) -> str:
         cells.append(f"<tr><td>{escape(where)}</td><td>{escape(reason)}</td><td>{escape(samples)}</td></tr>")
     more = f'<p class="hint">and {len(rows) - 100} more</p>' if len(rows) > 100 else ""
     table = f'<div class="card wide"><table><thead>{head}</thead><tbody>{"".join(cells)}</tbody></table>{more}</div>'
-    return _section(f"Skipped steps ({len(rows)})", "The weights were left as they were.", table)
+    return section(f"Skipped steps ({len(rows)})", "The weights were left as they were.", table)
 
 
 def _samples(stage: Stage, cards: Cards, *, many: bool) -> str:
@@ -256,4 +256,4 @@ def _tables(stage: Stage, *, many: bool) -> str:
             '<div class="card wide"><details><summary>The complete recipe</summary>'
             f"<pre>{escape(stage.recipe)}</pre></details></div>"
         )
-    return _section(f"Summary of stage {stage.name}" if many else "Summary", "", content)
+    return section(f"Summary of stage {stage.name}" if many else "Summary", "", content)

@@ -39,7 +39,18 @@ struct EnumNames<ScheduleKind> {
 template <>
 struct EnumNames<BalanceMethod> {
   static constexpr std::pair<BalanceMethod, const char*> kNames[] = {
-      {BalanceMethod::kGimbal, "gimbal"}, {BalanceMethod::kRandom, "random"}};
+      {BalanceMethod::kGimbal, "gimbal"},
+      {BalanceMethod::kIsf, "isf"},
+      {BalanceMethod::kBestFitDecreasing, "bfd"},
+      {BalanceMethod::kRandom, "random"},
+      {BalanceMethod::kLength, "length"}};
+};
+template <>
+struct EnumNames<OversizeChoice> {
+  static constexpr std::pair<OversizeChoice, const char*> kNames[] = {
+      {OversizeChoice::kError, "error"},
+      {OversizeChoice::kReject, "reject"},
+      {OversizeChoice::kAlone, "alone"}};
 };
 template <>
 struct EnumNames<DeviceKind> {

@@ -13,7 +13,8 @@ enum class DType { kFloat32, kBFloat16, kFloat64 };
 enum class WeightInit { kPretrained, kRandom };
 enum class Recompute { kKeep, kFull };
 enum class ScheduleKind { kConstant, kLinear, kCosine };
-enum class BalanceMethod { kGimbal, kRandom };
+enum class BalanceMethod { kGimbal, kIsf, kBestFitDecreasing, kRandom, kLength };
+enum class OversizeChoice { kError, kReject, kAlone };
 enum class DeviceKind { kAuto, kCpu, kCuda };
 
 /// One set of files with one weight, read by `gimbal prepare`.
@@ -54,8 +55,10 @@ struct BalanceConfig {
   std::int64_t text_cap = 4096;
   std::int64_t vision_cap = 0;  // 0: no cap
   std::int64_t packs_per_step = 1;
+  std::int64_t packs_per_slot = 0;    // packs that are made alike; 0: all of a step
   std::int64_t micro_batches = 1;     // micro-batches that each pack is run in; 0: one per sample
   std::int64_t samples_per_pack = 0;  // 0: no limit
+  OversizeChoice oversize = OversizeChoice::kError;
 };
 
 /// Learning rate and weight decay of the parameters whose names match.

@@ -1,6 +1,7 @@
 #include <set>
 
 #include "gimbal/base/error.h"
+#include "gimbal/config/enums.h"
 #include "gimbal/config/load.h"
 
 namespace gimbal {
@@ -84,8 +85,16 @@ void check_data(const DataConfig& data, const BalanceConfig& balance, Checks& ch
   checks.at_least("balance.packs_per_step", balance.packs_per_step, kOne);
   checks.at_least("balance.micro_batches", balance.micro_batches, kZero);
   checks.at_least("balance.samples_per_pack", balance.samples_per_pack, kZero);
-  if (balance.method == BalanceMethod::kRandom && balance.samples_per_pack == 0) {
-    checks.add("balance.samples_per_pack", "is 0; must be at least 1 with balance.method: random");
+  checks.at_least("balance.packs_per_slot", balance.packs_per_slot, kZero);
+  if (balance.packs_per_slot > 0 && balance.packs_per_step % balance.packs_per_slot != 0) {
+    checks.add("balance.packs_per_slot", "is ", balance.packs_per_slot,
+               "; must divide balance.packs_per_step (", balance.packs_per_step, ")");
+  }
+  const bool in_groups =
+      balance.method == BalanceMethod::kRandom || balance.method == BalanceMethod::kLength;
+  if (in_groups && balance.samples_per_pack == 0) {
+    checks.add("balance.samples_per_pack",
+               "is 0; must be at least 1 with balance.method: ", enum_name(balance.method));
   }
 }
 

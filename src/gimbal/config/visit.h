@@ -49,14 +49,19 @@ void visit(MaybeConst<DataConfig> auto& self, auto&& v) {
 }
 
 void visit(MaybeConst<BalanceConfig> auto& self, auto&& v) {
-  v("method", self.method, "How samples are put into packs: by cost, or in random order.");
+  v("method", self.method,
+    "How samples are put into packs. isf, bfd, random and length are for comparison.");
   v("text_cap", self.text_cap, "Most tokens in a pack.");
   v("vision_cap", self.vision_cap, "Most vision rows in a pack. 0: no cap.");
   v("packs_per_step", self.packs_per_step,
     "Packs of an optimizer step, of all processes together.");
+  v("packs_per_slot", self.packs_per_slot,
+    "Packs that are made alike, because they run at the same time. 0: all of a step.");
   v("micro_batches", self.micro_batches, "Parts that a pack is run in. 0: one per sample.");
   v("samples_per_pack", self.samples_per_pack,
-    "Most samples in a pack. 0: no limit (not with method random).");
+    "Most samples in a pack. 0: no limit (not with methods random and length).");
+  v("oversize", self.oversize,
+    "Samples above a cap: stop, leave them out, or give each a pack of its own.");
 }
 
 void visit(MaybeConst<ParameterGroupConfig> auto& self, auto&& v) {

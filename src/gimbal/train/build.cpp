@@ -26,6 +26,34 @@ at::Device choose_device(DeviceKind kind, int local_rank) {
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank));
 }
 
+PackMethod pack_method(BalanceMethod method) {
+  switch (method) {
+    case BalanceMethod::kGimbal:
+      return PackMethod::kGimbal;
+    case BalanceMethod::kIsf:
+      return PackMethod::kIsf;
+    case BalanceMethod::kBestFitDecreasing:
+      return PackMethod::kBestFitDecreasing;
+    case BalanceMethod::kRandom:
+      return PackMethod::kRandom;
+    case BalanceMethod::kLength:
+      return PackMethod::kLength;
+  }
+  throw InternalError("a balance.method without a packing method");
+}
+
+OversizePolicy oversize_policy(OversizeChoice choice) {
+  switch (choice) {
+    case OversizeChoice::kError:
+      return OversizePolicy::kError;
+    case OversizeChoice::kReject:
+      return OversizePolicy::kReject;
+    case OversizeChoice::kAlone:
+      return OversizePolicy::kAlone;
+  }
+  throw InternalError("a balance.oversize without a policy");
+}
+
 }  // namespace
 
 Runtime make_runtime(DeviceKind device, std::int64_t threads, double timeout_seconds) {
@@ -141,14 +169,16 @@ std::vector<StreamCost> stream_costs(const ModelDesc& desc) {
 SamplerOptions sampler_options(const Recipe& recipe, const Dataset& dataset,
                                const ModelDesc& desc) {
   SamplerOptions options;
-  options.method =
-      recipe.balance.method == BalanceMethod::kRandom ? PackMethod::kRandom : PackMethod::kGimbal;
+  options.method = pack_method(recipe.balance.method);
+  options.oversize = oversize_policy(recipe.balance.oversize);
   options.caps.rows = {static_cast<std::uint64_t>(recipe.balance.text_cap),
                        static_cast<std::uint64_t>(recipe.balance.vision_cap)};
   options.caps.samples = static_cast<std::uint64_t>(recipe.balance.samples_per_pack);
-  options.random_group = static_cast<std::uint64_t>(recipe.balance.samples_per_pack);
+  options.samples_per_group = static_cast<std::uint64_t>(recipe.balance.samples_per_pack);
   options.costs = stream_costs(desc);
   options.packs_per_step = static_cast<std::uint64_t>(recipe.balance.packs_per_step);
+  options.packs_per_slot = static_cast<std::uint64_t>(recipe.balance.packs_per_slot);
+  options.describe = [&dataset](std::uint32_t sample) { return dataset.describe_sample(sample); };
   options.seed = static_cast<std::uint64_t>(recipe.train.seed);
   bool weighted = false;
   for (const DatasetSource& source : dataset.sources()) {
@@ -170,10 +200,8 @@ SamplerOptions sampler_options(const Recipe& recipe, const Dataset& dataset,
   }
   GIMBAL_USER_CHECK(any_left, "data.weights: no source of dataset '", dataset.folder().string(),
                     "' has a weight above 0");
-  if (!weighted) {
-    options.source_weights.clear();
-    return options;
-  }
+  if (!weighted) options.source_weights.clear();
+  if (dataset.sources().size() < 2 && !weighted) return options;
   options.sources.reserve(dataset.num_samples());
   for (const SampleRecord& record : dataset.samples()) options.sources.push_back(record.source);
   return options;

@@ -65,6 +65,7 @@ void check_same_on_all_ranks(Comm& comm, const std::string& value, const std::st
 /// model.
 std::vector<StreamCost> stream_costs(const ModelDesc& desc);
 
+/// `dataset` must outlive the options.
 SamplerOptions sampler_options(const Recipe& recipe, const Dataset& dataset, const ModelDesc& desc);
 
 /// The tape level of each block, from model.recompute and model.recompute_blocks.

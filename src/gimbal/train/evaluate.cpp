@@ -8,6 +8,7 @@
 #include <map>
 #include <sstream>
 
+#include "gimbal/balance/pack/methods.h"
 #include "gimbal/base/file.h"
 #include "gimbal/tensor/prefetch.h"
 #include "gimbal/train/generate.h"
@@ -109,7 +110,7 @@ class Evaluation {
 
 void Evaluation::measure_loss(EvaluationResult& result) {
   const std::vector<std::uint32_t> rows = sample_rows(dataset_);
-  const SampleSizes sizes{rows, 2};
+  const SampleSizes sizes = sample_sizes(rows);
   // A sample above a cap has a pack of its own.
   PackCaps caps{{static_cast<std::uint64_t>(options_.text_cap),
                  static_cast<std::uint64_t>(options_.vision_cap)},
@@ -120,7 +121,7 @@ void Evaluation::measure_loss(EvaluationResult& result) {
     if (options_.vision_cap > 0)
       caps.rows[1] = std::max<std::uint64_t>(caps.rows[1], record.vision_rows);
   }
-  const Packs packs = pack_samples(sizes, caps, samples_);
+  const Packs packs = window_packs(PackLimits(sizes, caps, {}), samples_);
 
   std::size_t next_pack = rank();
   Prefetcher prefetcher(dataset_, processor_, static_cast<int>(options_.workers), 4,

@@ -1,6 +1,8 @@
 #include "gimbal/train/preflight.h"
 
 #include <algorithm>
+#include <string>
+#include <vector>
 
 #include "gimbal/base/error.h"
 #include "gimbal/train/parameter_groups.h"
@@ -8,28 +10,21 @@
 namespace gimbal {
 namespace {
 
-constexpr std::size_t kListed = 10;
-
-/// Every sample has to fit into a pack by itself. Random groups know no caps.
-void check_caps(const Dataset& dataset, const Recipe& recipe) {
-  if (recipe.balance.method == BalanceMethod::kRandom) return;
-  const std::int64_t text_cap = recipe.balance.text_cap;
-  const std::int64_t vision_cap = recipe.balance.vision_cap;
-  std::string list;
-  std::size_t count = 0;
-  for (std::size_t i = 0; i < dataset.num_samples(); ++i) {
-    const SampleRecord& record = dataset.sample(i);
-    const bool fits =
-        record.num_tokens <= text_cap && (vision_cap == 0 || record.vision_rows <= vision_cap);
-    if (fits || ++count > kListed) continue;
-    list += concat("\n  ", dataset.describe_sample(i), ": ", record.num_tokens, " tokens, ",
-                   record.vision_rows, " vision rows");
+/// Screens the samples as the sampler will. Mini-batches of random and like lengths know no caps.
+void check_caps(const Dataset& dataset, const SamplerOptions& options) {
+  if (options.method == PackMethod::kRandom || options.method == PackMethod::kLength) return;
+  const std::vector<std::uint32_t> rows = sample_rows(dataset);
+  const std::string data = "dataset '" + dataset.folder().string() + "'";
+  Screening screening;
+  try {
+    screening = screen_samples(PackLimits(sample_sizes(rows), options.caps, options.costs),
+                               options.oversize, options.describe);
+  } catch (const UserError& error) {
+    throw UserError(data + ": " + error.what());
   }
-  if (count > kListed) list += concat("\n  and ", count - kListed, " more");
-  GIMBAL_USER_CHECK(count == 0, "dataset '", dataset.folder().string(), "': ", count,
-                    count == 1 ? " sample does" : " samples do",
-                    " not fit into a pack (balance.text_cap ", text_cap, ", balance.vision_cap ",
-                    vision_cap, "). Raise the cap, or prepare the data with --max-tokens:", list);
+  GIMBAL_USER_CHECK(screening.rejected.size() < dataset.num_samples(), data,
+                    ": every sample is above a cap, and balance.oversize is reject: nothing is "
+                    "left to train on. Raise balance.text_cap or balance.vision_cap.");
 }
 
 }  // namespace
@@ -50,8 +45,7 @@ void check_stage(const Recipe& recipe) {
   tape_levels(recipe.model, model);
   const Dataset dataset(recipe.data.train);
   check_dataset_fits(dataset, model, recipe.model.path);
-  sampler_options(recipe, dataset, model.desc);
-  check_caps(dataset, recipe);
+  check_caps(dataset, sampler_options(recipe, dataset, model.desc));
   if (!recipe.data.eval.empty())
     check_dataset_fits(Dataset(recipe.data.eval), model, recipe.model.path);
 }

@@ -1,7 +1,9 @@
 #include "gimbal/train/step_plan.h"
 
 #include <algorithm>
+#include <string>
 
+#include "gimbal/balance/arrange/split.h"
 #include "gimbal/base/error.h"
 
 namespace gimbal {
@@ -24,6 +26,11 @@ std::vector<std::uint32_t> sample_rows(const Dataset& dataset) {
     rows.push_back(record.vision_rows);
   }
   return rows;
+}
+
+SampleSizes sample_sizes(std::span<const std::uint32_t> rows) {
+  static const std::vector<std::string> kNames{"tokens", "vision rows"};
+  return {rows, 2, {}, kNames};
 }
 
 StepPlanner::StepPlanner(const Dataset& dataset, SampleSizes sizes, SamplerOptions options,

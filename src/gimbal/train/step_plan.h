@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "gimbal/arch/model_desc.h"
@@ -42,6 +43,9 @@ struct StepPlan {
 /// Rows of each sample in the streams text and vision, [N * 2].
 std::vector<std::uint32_t> sample_rows(const Dataset& dataset);
 
+/// What the balancer knows of the samples; `rows`, of sample_rows, must outlive it.
+SampleSizes sample_sizes(std::span<const std::uint32_t> rows);
+
 /// Plans the steps of one rank.
 class StepPlanner {
  public:
@@ -56,6 +60,9 @@ class StepPlanner {
   BalanceReport report(std::uint64_t epoch) {
     return sampler_.report(epoch, static_cast<std::uint64_t>(world_size_));
   }
+  /// Samples that are left out or have a pack of their own.
+  const Screening& screening() const { return sampler_.screening(); }
+  std::uint64_t patterns_fingerprint() { return sampler_.patterns()->fingerprint(); }
 
  private:
   void add_pack(RankLoad& load, std::span<const std::uint32_t> pack) const;

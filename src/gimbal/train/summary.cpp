@@ -1,5 +1,6 @@
 #include "gimbal/train/summary.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "gimbal/train/progress.h"
@@ -11,6 +12,13 @@ std::string percent(double share) {
   char text[32];
   std::snprintf(text, sizeof text, "%.1f%%", 100.0 * share);
   return text;
+}
+
+constexpr std::size_t kListedSamples = 10;
+
+std::vector<std::string> first_rejected(const RunSummary& s) {
+  const auto count = std::min(s.rejected.size(), kListedSamples);
+  return {s.rejected.begin(), s.rejected.begin() + static_cast<std::ptrdiff_t>(count)};
 }
 
 }  // namespace
@@ -30,6 +38,10 @@ Json to_json(const RunSummary& s) {
           {"fill", s.balance.fill},
           {"waste", s.balance.cost_waste},
           {"pack_seconds", s.balance.seconds},
+          {"samples_in", s.balance.samples_in},
+          {"samples_packed", s.balance.samples_packed},
+          {"samples_rejected", s.balance.samples_rejected},
+          {"rejected", first_rejected(s)},
           {"memory_bytes",
            {{"parameters", s.memory.parameter_bytes},
             {"gradients", s.memory.gradient_bytes},
@@ -58,6 +70,14 @@ std::string to_text(const RunSummary& s) {
           format_count(s.balance.packs_lower_bound) + "), text fill " +
           (s.balance.fill.empty() ? "-" : percent(s.balance.fill[0])) + ", waste between ranks " +
           percent(s.balance.cost_waste) + "\n";
+  if (!s.rejected.empty()) {
+    text += "left out " + format_count(s.rejected.size()) + " samples above a cap:";
+    for (const std::string& sample : first_rejected(s)) text += "\n           " + sample;
+    if (s.rejected.size() > kListedSamples) {
+      text += "\n           and " + format_count(s.rejected.size() - kListedSamples) + " more";
+    }
+    text += "\n";
+  }
   text += "memory   about " + format_quantity(s.memory.total_bytes()) +
           "B per process: parameters " + format_quantity(s.memory.parameter_bytes) +
           "B, gradients " + format_quantity(s.memory.gradient_bytes) + "B, optimizer " +

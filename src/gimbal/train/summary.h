@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "gimbal/balance/sampler.h"
 #include "gimbal/base/json.h"
@@ -19,6 +20,7 @@ struct RunSummary {
   std::uint64_t tokens = 0;
   std::uint64_t media = 0;
   BalanceReport balance;
+  std::vector<std::string> rejected;  // samples that are left out, with the reason
   MemoryEstimate memory;
   std::int64_t program_bytes = 0;  // resident before the first step: libraries, parameters
   int ranks = 1;

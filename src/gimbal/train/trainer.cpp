@@ -13,16 +13,21 @@
 #include "gimbal/base/json.h"
 #include "gimbal/base/log.h"
 #include "gimbal/checkpoint/run_checkpoint.h"
+#include "gimbal/config/enums.h"
 #include "gimbal/config/load.h"
 #include "gimbal/optim/lr_schedule.h"
 #include "gimbal/profile/gemm_peak.h"
 #include "gimbal/train/evaluate.h"
 #include "gimbal/train/preflight.h"
 #include "gimbal/train/progress.h"
+#include "gimbal/train/run_patterns.h"
 #include "gimbal/train/weights.h"
 
 namespace gimbal {
 namespace {
+
+/// Goes up with every change of the balancer that changes the order of samples.
+constexpr int kOrderVersion = 2;
 
 std::string dtype_name(DType dtype) {
   return dtype == DType::kBFloat16 ? "bfloat16" : dtype == DType::kFloat64 ? "float64" : "float32";
@@ -66,9 +71,7 @@ Trainer::Trainer(Recipe recipe, std::filesystem::path run_folder,
           [this](const Parameter& parameter) { return groups_.group_of(parameter); })),
       optimizer_(store_->shards(), AdamWOptions{recipe_.optimizer.beta1, recipe_.optimizer.beta2,
                                                 recipe_.optimizer.eps}),
-      rows_(sample_rows(dataset_)),
-      planner_(dataset_, SampleSizes{rows_, 2}, sampler_options(recipe_, dataset_, model_.desc),
-               recipe_.balance.micro_batches, runtime_.comm->rank(), runtime_.comm->size()) {
+      rows_(sample_rows(dataset_)) {
   check_same_on_all_ranks(*runtime_.comm, to_yaml({StageRecipe{recipe_.name, recipe_}}), "recipe");
   check_same_on_all_ranks(*runtime_.comm, dataset_.fingerprint(), "dataset");
   for (const auto& block : model_.blocks) {
@@ -80,11 +83,24 @@ Trainer::Trainer(Recipe recipe, std::filesystem::path run_folder,
 
 Trainer::~Trainer() = default;
 
+void Trainer::make_planner() {
+  const SampleSizes sizes = sample_sizes(rows_);
+  SamplerOptions options = sampler_options(recipe_, dataset_, model_.desc);
+  options.patterns = patterns_of_run(
+      sizes, options, run_folder_, find_latest_checkpoint(run_folder_).has_value(), *runtime_.comm);
+  planner_ = std::make_unique<StepPlanner>(dataset_, sizes, std::move(options),
+                                           recipe_.balance.micro_batches, runtime_.comm->rank(),
+                                           runtime_.comm->size());
+}
+
 std::string Trainer::order_fingerprint() const {
   const BalanceConfig& b = recipe_.balance;
-  std::string text = concat("method=", static_cast<int>(b.method), " text_cap=", b.text_cap,
-                            " vision_cap=", b.vision_cap, " packs_per_step=", b.packs_per_step,
-                            " samples_per_pack=", b.samples_per_pack, " seed=", recipe_.train.seed);
+  std::string text =
+      concat("order=", kOrderVersion, " method=", enum_name(b.method), " text_cap=", b.text_cap,
+             " vision_cap=", b.vision_cap, " packs_per_step=", b.packs_per_step,
+             " packs_per_slot=", b.packs_per_slot == 0 ? b.packs_per_step : b.packs_per_slot,
+             " samples_per_pack=", b.samples_per_pack, " oversize=", enum_name(b.oversize),
+             " seed=", recipe_.train.seed, " patterns=", planner_->patterns_fingerprint());
   for (const auto& [name, weight] : recipe_.data.weights) text += concat(" ", name, "=", weight);
   return text;
 }
@@ -139,7 +155,7 @@ std::int64_t Trainer::count_total_steps() {
   for (auto epoch = static_cast<std::uint64_t>(std::ceil(left - 1e-9)); epoch-- > 0;) {
     const double share = std::min(1.0, left - static_cast<double>(epoch));
     total += static_cast<std::int64_t>(
-        std::llround(share * static_cast<double>(planner_.steps_in(epoch))));
+        std::llround(share * static_cast<double>(planner_->steps_in(epoch))));
   }
   return std::max<std::int64_t>(total, 1);
 }
@@ -170,23 +186,33 @@ RunSummary Trainer::make_summary() {
   WorkSize work;
   const std::vector<double> weights =
       sampler_options(recipe_, dataset_, model_.desc).source_weights;
-  for (const SampleRecord& record : dataset_.samples()) {
+  const Screening& screening = planner_->screening();
+  double largest_alone = 0;  // tokens of a sample that has a pack of its own
+  for (const Rejection& sample : screening.oversize) {
+    largest_alone = std::max<double>(largest_alone, dataset_.sample(sample.sample).num_tokens);
+  }
+  for (std::size_t i = 0; i < dataset_.num_samples(); ++i) {
+    const SampleRecord& record = dataset_.sample(i);
     const double weight = weights.empty() ? 1.0 : weights[record.source];
     const double tokens = record.num_tokens;
     summary.tokens += record.num_tokens;
     summary.media += record.num_media;
+    const bool rejected = !screening.fate.empty() && screening.fate[i] == 1;
+    if (rejected) continue;
     work.text_rows += weight * tokens;
     work.text_pairs += weight * tokens * tokens;
     work.loss_rows += weight * record.num_loss_tokens;
     work.vision_tiles += weight * record.vision_rows;
   }
-  summary.balance = planner_.report(position_.epoch);
+  summary.balance = planner_->report(position_.epoch);
+  for (const Rejection& sample : screening.rejected)
+    summary.rejected.push_back(dataset_.describe_sample(sample.sample) + ": " + sample.reason);
   summary.step_flops = training_flops(model_.desc, work, frozen_blocks_) /
-                       static_cast<double>(planner_.steps_in(position_.epoch));
+                       static_cast<double>(planner_->steps_in(position_.epoch));
   // A pack that fills its text cap holds the data set's mean share of everything else, and at most
   // its vision cap.
-  const double cap_share =
-      std::min(1.0, static_cast<double>(recipe_.balance.text_cap) / std::max(1.0, work.text_rows));
+  const double most_tokens = std::max(static_cast<double>(recipe_.balance.text_cap), largest_alone);
+  const double cap_share = std::min(1.0, most_tokens / std::max(1.0, work.text_rows));
   WorkSize pack{work.text_rows * cap_share, work.text_pairs * cap_share, work.loss_rows * cap_share,
                 work.vision_tiles * cap_share};
   if (recipe_.balance.vision_cap > 0)
@@ -211,6 +237,7 @@ TrainOutcome Trainer::run() {
                                       "run folder '" + run_folder_.string() + "'");
   }
   runtime_.comm->barrier("run folder");
+  make_planner();
   if (!resume()) start_weights();
   check_same_on_all_ranks(
       *runtime_.comm,
@@ -264,7 +291,7 @@ void Trainer::measure_peak() {
 }
 
 TrainOutcome Trainer::run_steps() {
-  BatchStream stream(dataset_, processor_, planner_, position_,
+  BatchStream stream(dataset_, processor_, *planner_, position_,
                      std::max<std::int64_t>(0, total_steps_ - step_), recipe_.data);
   StepRunner runner(recipe_, dataset_, model_, *store_, optimizer_, groups_, runtime_);
   while (step_ < total_steps_) {

@@ -31,6 +31,7 @@ class Trainer {
   TrainOutcome run();
 
  private:
+  void make_planner();
   void start_weights();
   bool resume();
   std::int64_t count_total_steps();
@@ -52,6 +53,7 @@ class Trainer {
   void export_weights();
   void evaluate_now();
   void finish();
+  /// Equal for equal orders of samples.
   std::string order_fingerprint() const;
 
   Recipe recipe_;
@@ -66,7 +68,7 @@ class Trainer {
   std::unique_ptr<ParameterStore> store_;
   AdamW optimizer_;
   std::vector<std::uint32_t> rows_;
-  StepPlanner planner_;
+  std::unique_ptr<StepPlanner> planner_;  // once the run folder is known to be ours
 
   std::int64_t step_ = 0;  // finished steps
   std::int64_t total_steps_ = 0;

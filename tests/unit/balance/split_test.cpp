@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include "gimbal/balance/sampler.h"
+#include "gimbal/balance/arrange/split.h"
 #include "gimbal/base/error.h"
 #include "unit/balance/sample_sets.h"
 

@@ -1,0 +1,184 @@
+"""The extension behind gimbal.balance, which checks what is handed over here. Not for users."""
+
+import enum
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_Path = str | os.PathLike[str]
+_U32 = npt.NDArray[np.uint32]
+_U64 = npt.NDArray[np.uint64]
+_Progress = Callable[[float], object] | None
+_Describe = Callable[[int], str] | None
+
+__version__: str
+
+class Method(enum.Enum):
+    gimbal = 0
+    isf = 1
+    bfd = 2
+    random = 3
+    length = 4
+
+class Oversize(enum.Enum):
+    error = 0
+    reject = 1
+    alone = 2
+
+class Patterns:
+    """How many samples of which size fill a pack, for a data set and caps."""
+
+    def __init__(self) -> None:
+        """No patterns: the heuristic packs. `solve_patterns` makes others."""
+    @property
+    def fingerprint(self) -> int:
+        """Equal for equal patterns: what ranks compare."""
+    @property
+    def caps(self) -> list[int]: ...
+    @property
+    def lp_value(self) -> float:
+        """Packs by the linear program over all patterns."""
+    @property
+    def seconds(self) -> float:
+        """That solving took."""
+    @property
+    def complete(self) -> bool:
+        """False: stopped before lp_value was proven to be within 0.01 %."""
+    def __len__(self) -> int:
+        """Number of patterns; 0 when the heuristic packs the samples better."""
+    def save(self, file: _Path) -> None:
+        """Writes a pattern file (docs/balance.md)."""
+    @staticmethod
+    def load(file: _Path) -> Patterns:
+        """Reads a pattern file. Raises UserError for one that is damaged or of another version."""
+
+class Problem:
+    def __init__(
+        self,
+        rows: _U32,
+        pairs: _U64 | None,
+        names: Sequence[str],
+        row_caps: Sequence[int],
+        samples_per_pack: int,
+        cost_cap: float,
+        costs: Sequence[tuple[float, float]],
+    ) -> None: ...
+
+class Epoch:
+    @property
+    def offsets(self) -> _U64: ...
+    @property
+    def samples(self) -> _U32: ...
+    @property
+    def rejected(self) -> list[tuple[int, str]]: ...
+    @property
+    def alone(self) -> list[tuple[int, str]]: ...
+    @property
+    def source_counts(self) -> list[int]: ...
+    @property
+    def patterns(self) -> Patterns | None: ...
+    def report(self, ranks: int) -> dict[str, Any]: ...
+
+class LengthTable:
+    @property
+    def streams(self) -> list[str]: ...
+    @property
+    def source_names(self) -> list[str]: ...
+    @property
+    def rows(self) -> _U32: ...
+    @property
+    def pairs(self) -> _U64 | None: ...
+    @property
+    def sources(self) -> _U32: ...
+    def describe_sample(self, sample: int) -> str: ...
+
+class StreamPacker:
+    def __init__(
+        self,
+        *,
+        names: Sequence[str],
+        row_caps: Sequence[int],
+        samples_per_pack: int,
+        cost_cap: float,
+        costs: Sequence[tuple[float, float]],
+        packs_per_slot: int,
+        window: int,
+        oversize: Oversize,
+        seed: int,
+    ) -> None: ...
+    @property
+    def samples_in(self) -> int: ...
+    @property
+    def samples_out(self) -> int: ...
+    def push(self, id: int, rows: Sequence[int]) -> None: ...
+    def finish(self) -> None: ...
+    def next_slot(self) -> list[list[int]] | None: ...
+    def take_rejected(self) -> list[tuple[int, str]]: ...
+    def save(self) -> bytes: ...
+    def load(self, state: bytes) -> None: ...
+
+def pack(
+    problem: Problem,
+    *,
+    method: Method,
+    oversize: Oversize,
+    seed: int,
+    epoch: int,
+    packs_per_step: int,
+    packs_per_slot: int,
+    samples_per_group: int,
+    length_stream: int,
+    isf_rounds: int,
+    sources: _U32 | None,
+    source_weights: Sequence[float],
+    patterns: Patterns | None,
+    pattern_seconds: float,
+    describe: _Describe,
+    progress: _Progress,
+) -> Epoch: ...
+def solve_patterns(
+    problem: Problem,
+    *,
+    oversize: Oversize,
+    seed: int,
+    sources: _U32 | None,
+    source_weights: Sequence[float],
+    max_seconds: float,
+    describe: _Describe,
+    progress: _Progress,
+) -> Patterns: ...
+def fast_lower_bound(problem: Problem) -> int: ...
+def lp_lower_bound(problem: Problem, max_seconds: float, known_packs: int, progress: _Progress) -> int: ...
+def choose_cap(
+    problem: Problem,
+    *,
+    stream: int,
+    pack_overhead: float | None,
+    phases_in_parallel: bool,
+    ranks: int,
+    memory_bytes: float,
+    bytes_per_row: Sequence[float],
+    seed: int,
+) -> tuple[list[int], int, float, list[dict[str, Any]]]: ...
+def plan_rebalance(
+    owners: _U32, costs: npt.NDArray[np.float64], in_bytes: _U64, out_bytes: _U64, ranks: int, tolerance: float
+) -> dict[str, Any]: ...
+def save_packs(
+    file: _Path,
+    *,
+    offsets: _U64,
+    samples: _U32,
+    num_samples: int,
+    packs_per_step: int,
+    packs_per_slot: int,
+    seed: int,
+    epoch: int,
+) -> None: ...
+def load_packs(file: _Path) -> dict[str, Any]: ...
+def read_length_csv(files: Sequence[_Path]) -> LengthTable: ...
+def read_dataset_lengths(folder: _Path) -> LengthTable: ...
+def read_cost_file(file: _Path, streams: Sequence[str]) -> list[tuple[float, float]]: ...
+def model_costs(config: _Path, streams: Sequence[str], head_share: float) -> list[tuple[float, float]]: ...
