@@ -20,6 +20,7 @@ struct Command {
 
 Command prepare_command();
 Command inspect_command();
+Command balance_command();
 Command train_command();
 Command evaluate_command();
 Command generate_command();

@@ -1,6 +1,8 @@
 #include "apps/cli/process.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,6 +12,7 @@
 #include <sstream>
 
 #include "gimbal/base/error.h"
+#include "gimbal/base/log.h"
 
 namespace gimbal::cli {
 namespace {
@@ -97,6 +100,41 @@ void exec_run(const Arguments& arguments, int num_processes) {
   Arguments launcher = {find_python(), "-m", "gimbal.launch", std::to_string(num_processes)};
   launcher.insert(launcher.end(), words.begin(), words.end());
   exec(launcher);
+}
+
+std::string run_python(const Arguments& arguments) {
+  Arguments words = {find_python(), "-m"};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  int pipe_ends[2];
+  GIMBAL_CHECK(::pipe2(pipe_ends, O_CLOEXEC) == 0, "pipe: ", std::strerror(errno));
+  const pid_t child = ::fork();
+  GIMBAL_CHECK(child >= 0, "fork: ", std::strerror(errno));
+  if (child == 0) {
+    ::dup2(pipe_ends[1], STDOUT_FILENO);
+    try {
+      exec(words);
+    } catch (const UserError& error) {
+      log_error(error.what());
+    }
+    ::_exit(2);
+  }
+  ::close(pipe_ends[1]);
+  std::string output;
+  char buffer[1 << 16];
+  while (true) {
+    const ssize_t count = ::read(pipe_ends[0], buffer, sizeof(buffer));
+    if (count > 0) output.append(buffer, static_cast<std::size_t>(count));
+    if (count == 0 || (count < 0 && errno != EINTR)) break;
+  }
+  ::close(pipe_ends[0]);
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0) {
+    GIMBAL_CHECK(errno == EINTR, "waitpid: ", std::strerror(errno));
+  }
+  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  GIMBAL_USER_CHECK(code != 2, "python -m ", arguments.front(), " gave up; the reason is above");
+  GIMBAL_CHECK(code == 0, "python -m ", arguments.front(), " failed; the reason is above");
+  return output;
 }
 
 std::string inherited_file(const std::string& content) {

@@ -18,8 +18,13 @@ void set_program_name(const char* argv0);
 /// one of several already.
 [[noreturn]] void exec_run(const Arguments& arguments, int num_processes = 1);
 
-/// The path under which a program that this one becomes can read `content`. It vanishes with the
-/// process.
+/// Runs `python -m ARGUMENTS` (the module first) beside this program, waits for its end and returns
+/// what it wrote to stdout; stderr and stdin are shared. Throws UserError when there is no Python
+/// or it ends with exit code 2, InternalError when it fails otherwise; the child has said why.
+std::string run_python(const Arguments& arguments);
+
+/// The path under which a program that this one starts or becomes can read `content`. It vanishes
+/// with the process.
 std::string inherited_file(const std::string& content);
 
 }  // namespace gimbal::cli
