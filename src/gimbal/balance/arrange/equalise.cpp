@@ -11,9 +11,12 @@ namespace {
 
 // Packs are made alike in groups whose samples' sizes fit into a cache.
 constexpr std::size_t kGroupPacks = 32768;
-constexpr std::size_t kMostRounds = 3;
+// Rounds of exchanges: of a large epoch, whose slots find alike packs anyway, and of a smaller one.
+constexpr std::size_t kManyPacks = std::size_t{1} << 20;
+constexpr std::size_t kFewRounds = 3;
+constexpr std::size_t kMostRounds = 10;
 // A round that leaves more than this share of the spread was the last one.
-constexpr double kLittleGain = 0.9;
+constexpr double kLittleGain = 0.99;
 constexpr std::size_t kShiftPercent = 37;
 // Packs that differ by less than this in every direction (0.1 % of a mean pack) are alike.
 constexpr double kAlike = 16;
@@ -219,13 +222,13 @@ std::vector<std::uint32_t> order_by_load(std::span<const std::uint32_t> loads, s
 }
 
 void equalise_group(Packs& packs, const PackLimits& limits, const LoadScale& scale,
-                    std::vector<std::uint32_t>& loads) {
+                    std::size_t rounds, std::vector<std::uint32_t>& loads) {
   if (packs.size() < 2) return;
   const std::size_t dims = scale.dims();
   PairExchange pair(packs, limits, scale, loads);
   std::vector<double> spread = spread_of(loads, dims);
   double before = std::accumulate(spread.begin(), spread.end(), 0.0);
-  for (std::size_t round = 0; round < kMostRounds; ++round) {
+  for (std::size_t round = 0; round < rounds; ++round) {
     const auto widest = std::max_element(spread.begin(), spread.end()) - spread.begin();
     const std::vector<std::uint32_t> order =
         order_by_load(loads, dims, static_cast<std::size_t>(widest));
@@ -249,11 +252,12 @@ std::vector<std::uint32_t> equalise_packs(Packs& packs, const PackLimits& limits
   std::vector<std::uint32_t> loads(packs.size() * dims);
   // Every so-many-th pack: packs come pattern by pattern, and a group should have all of them.
   const std::size_t groups = packs.size() / kGroupPacks + 1;
+  const std::size_t rounds = packs.size() > kManyPacks ? kFewRounds : kMostRounds;
   for (std::size_t g = 0; g < groups; ++g) {
     Packs group;
     for (std::size_t p = g; p < packs.size(); p += groups) group.add(packs[p]);
     std::vector<std::uint32_t> group_loads = weigh_packs(group, scale);
-    equalise_group(group, limits, scale, group_loads);
+    equalise_group(group, limits, scale, rounds, group_loads);
     for (std::size_t i = 0; i < group.size(); ++i) {
       const std::size_t p = g + i * groups;
       std::ranges::copy(group[i], packs.mutable_pack(p).begin());
