@@ -31,8 +31,6 @@ class Oversize(enum.Enum):
 class Patterns:
     """How many samples of which size fill a pack, for a data set and caps."""
 
-    def __init__(self) -> None:
-        """No patterns: the heuristic packs. `solve_patterns` makes others."""
     @property
     def fingerprint(self) -> int:
         """Equal for equal patterns: what ranks compare."""
@@ -81,12 +79,16 @@ class Epoch:
     @property
     def patterns(self) -> Patterns | None: ...
     def report(self, ranks: int) -> dict[str, Any]: ...
+    def measure(self, offsets: _U64, samples: _U32, ranks: int) -> dict[str, Any]:
+        """The report of other packs of the same samples."""
 
 class LengthTable:
     @property
     def streams(self) -> list[str]: ...
     @property
     def source_names(self) -> list[str]: ...
+    @property
+    def source_weights(self) -> list[float]: ...
     @property
     def rows(self) -> _U32: ...
     @property

@@ -71,7 +71,7 @@ class PackFile:
 
 
 def read_packs(path: Path) -> PackFile:
-    """As docs/balance.md describes the bytes."""
+    """As docs/balance_command.md describes the bytes."""
     data = path.read_bytes()
     magic, version, header_bytes = struct.unpack_from("<8sII", data)
     assert (magic, version, header_bytes) == (b"GBPACKS\0", 1, 136)

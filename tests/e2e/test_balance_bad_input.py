@@ -73,9 +73,18 @@ def file(tmp_path):
         ([*CAP, "--packs", "no_folder/p"], ["--packs", "no folder no_folder"]),
         ([*CAP, "--plot", "no_folder/p"], ["--plot", "no folder no_folder"]),
         ([*CAP, "--patterns", "no_folder/p"], ["--patterns", "no folder no_folder"]),
-        ([*CAP, "--rejected", "no_folder/p"], ["--rejected", "no folder no_folder"]),
+        ([*CAP, "--rejected", "no_folder/p", "--oversize", "reject"], ["--rejected", "no folder no_folder"]),
+        ([*CAP, "--rejected", "p"], ["--rejected", "--oversize reject"]),
+        ([*CAP, "--rejected", "p", "--oversize", "alone"], ["--rejected", "--oversize reject"]),
+        ([*CAP, "--method", "random", "--oversize", "reject"], ["--oversize", "--method random", "packs every sample"]),
+        ([*CAP, "--method", "length", "--samples-per-pack", "2", "--oversize", "error"], ["--oversize", "--method length"]),
+        ([*CAP, "--method", "random", "--bound", "lp"], ["--bound", "--method random", "leave it out"]),
+        ([*CAP, "--plot", "p", "--pack-overhead", "1"], ["--pack-overhead", "two limits"]),
+        (["--samples-per-pack", "2", "--cap-cost", "9", "--cost", "vision=1", "--cost", "tokens=1", "--plot", "p", "--pack-overhead", "1"],
+         ["--pack-overhead", "--cap NAME=auto"]),
         ([*CAP, "--colour", "red"], ["--colour", "gimbal balance --help"]),
-        (["--cap", "tokens=15"], ["a.csv line 3", "a.csv line 4", "20 tokens"]),
+        (["--cap", "tokens=15"], ["a.csv line 3", "a.csv line 4", "20 tokens", "--oversize reject on the command line"]),
+        (["--cap", "tokens=15", "--method", "random", "--compare"], ["a.csv line 3", "20 tokens"]),
     ],
 )
 def test_options(file, words, parts):
@@ -108,6 +117,9 @@ def test_inputs_that_are_none(tmp_path, file):
     assert "none.csv: no such file" in refused(tmp_path / "none.csv", *CAP)
     assert "without manifest.json" in refused(tmp_path, *CAP)
     assert "FILES" in refused(*CAP)
+    for ending in (".npy", ".npz", ".pq", ".Parquet", ".NPY"):
+        (tmp_path / f"bad{ending}").write_text("tokens\n5\n")
+        assert "not readable as" in refused(tmp_path / f"bad{ending}", *CAP)
     other = write_csv(tmp_path / "b.csv", "vision,text", [(1, 2)])
     assert "b.csv:1: names the streams vision,text" in refused(file, other, *CAP)
     (tmp_path / "bad.parquet").write_text("no table")

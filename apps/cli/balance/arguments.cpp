@@ -23,8 +23,9 @@ constexpr const char* kExamples =
     "  gimbal balance a.csv b.csv --cap tokens=4096 --source a=0.5 --packs packs.bin\n"
     "\n"
     "FILES are CSV files whose first line names the streams (vision,tokens), Parquet files, .npy "
-    "files, or\n"
-    "one dataset folder of `gimbal prepare`. Each file is a source. A CSV column NAME.pairs holds "
+    "or .npz\n"
+    "files, or one dataset folder of `gimbal prepare`. Each file is a source. A CSV column "
+    "NAME.pairs holds "
     "what\n"
     "attends in stream NAME: the sum of squared lengths; without it, rows^2.\n"
     "Exit code: 0, 1 (failed) or 2 (bad input).\n";
@@ -46,7 +47,7 @@ constexpr Choices<OversizePolicy, 3> kPolicies = {{{"error", OversizePolicy::kEr
 struct RawArguments {
   std::vector<std::string> caps, sources, costs, bytes_per_row;
   std::string cap_cost, samples_per_pack, ranks, accumulate, rounds, seed, epoch, memory, overhead;
-  std::string method = "gimbal", bound = "fast", oversize = "error";
+  std::string method = "gimbal", bound, oversize;
 };
 
 std::uint64_t whole_number(const std::string& option, const std::string& text, std::uint64_t least,
@@ -141,13 +142,27 @@ void check_use(const BalanceArguments& arguments, const RawArguments& raw) {
                     "--rounds: counts with --method isf or --compare only");
   GIMBAL_USER_CHECK(arguments.patterns_file.empty() || uses(PackMethod::kGimbal),
                     "--patterns: counts with --method gimbal or --compare only");
+  const bool keeps_caps = arguments.compare || !is_padded(arguments.method);
+  GIMBAL_USER_CHECK(raw.oversize.empty() || keeps_caps,
+                    "--oversize: caps do not apply to --method ", method_name(arguments.method),
+                    ", which packs every sample; leave it out");
+  GIMBAL_USER_CHECK(raw.bound.empty() || keeps_caps, "--bound: caps do not apply to --method ",
+                    method_name(arguments.method), ", so there is no bound; leave it out");
+  GIMBAL_USER_CHECK(
+      arguments.rejected_file.empty() || arguments.oversize == OversizePolicy::kReject,
+      "--rejected: samples are rejected with --oversize reject only; give it too");
   GIMBAL_USER_CHECK(arguments.memory_bytes == 0 || arguments.cap_is_sought(),
                     "--memory: is for choosing a cap; give --cap NAME=auto with it");
   GIMBAL_USER_CHECK(arguments.bytes_per_row.empty() || arguments.memory_bytes > 0,
                     "--bytes-per-row: is for a memory budget; give --memory BYTES with it");
-  GIMBAL_USER_CHECK(
-      raw.overhead.empty() || arguments.cap_is_sought() || !arguments.plot_file.empty(),
-      "--pack-overhead: is for choosing a cap; give --cap NAME=auto or --plot with it");
+  // A page shows the curve of each cap that another limit stands beside.
+  const bool curves = !arguments.plot_file.empty() && !arguments.caps.empty() &&
+                      arguments.caps.size() + (arguments.samples_per_pack > 0 ? 1U : 0U) +
+                              (arguments.cap_cost > 0 ? 1U : 0U) >
+                          1;
+  GIMBAL_USER_CHECK(raw.overhead.empty() || arguments.cap_is_sought() || curves,
+                    "--pack-overhead: is for choosing a cap; give --cap NAME=auto with it, or "
+                    "--plot and two limits, for their curves");
 }
 
 template <typename T, std::size_t N>
@@ -180,8 +195,8 @@ BalanceArguments converted(BalanceArguments arguments, const RawArguments& raw) 
   arguments.seed = number("--seed", raw.seed, 0, kMost, 0);
   arguments.epoch = number("--epoch", raw.epoch, 0, kMost - 1, 0);
   arguments.method = choice("--method", raw.method, kMethods);
-  arguments.bound = choice("--bound", raw.bound, kBounds);
-  arguments.oversize = choice("--oversize", raw.oversize, kPolicies);
+  if (!raw.bound.empty()) arguments.bound = choice("--bound", raw.bound, kBounds);
+  if (!raw.oversize.empty()) arguments.oversize = choice("--oversize", raw.oversize, kPolicies);
   for (const std::string& word : raw.sources) {
     const auto [name, value] = split_name("--source", word, "NAME=WEIGHT, for example docs=0.5");
     arguments.source_weights.emplace_back(name, real_number("--source " + name, value));
@@ -221,10 +236,6 @@ std::string method_name(PackMethod method) {
   throw_internal(__FILE__, __LINE__, "method", "unknown method");
 }
 
-bool is_padded(PackMethod method) {
-  return method == PackMethod::kRandom || method == PackMethod::kLength;
-}
-
 BalanceArguments parse_balance_arguments(const Arguments& words) {
   CLI::App app(
       "Packs samples so that every rank works equally, and says how near that is to the "
@@ -238,7 +249,8 @@ BalanceArguments parse_balance_arguments(const Arguments& words) {
   const auto repeated = [&](const char* name, auto& value, const char* text, const char* help) {
     return option(name, value, text, help)->allow_extra_args(false);
   };
-  option("FILES", arguments.files, "FILE ...", "CSV, Parquet or .npy files, or a dataset folder")
+  option("FILES", arguments.files, "FILE ...",
+         "CSV, Parquet, .npy or .npz files, or a dataset folder")
       ->required();
   repeated("--cap", raw.caps, "NAME=ROWS|auto", "Most rows of a stream in a pack (repeatable)");
   option("--cap-cost", raw.cap_cost, "COST", "Highest cost of a pack");
@@ -252,7 +264,8 @@ BalanceArguments parse_balance_arguments(const Arguments& words) {
   option("--rounds", raw.rounds, "N", "Rounds of isf [50]");
   option("--seed", raw.seed, "N", "Seed of the order [0]");
   option("--epoch", raw.epoch, "N", "Epoch; each has other packs [0]");
-  option("--bound", raw.bound, "fast|lp", "Lower bound on the packs; lp takes seconds [fast]");
+  option("--bound", raw.bound, "fast|lp",
+         "Lower bound on the packs; lp takes seconds, about 60 at most [fast]");
   repeated("--source", raw.sources, "NAME=WEIGHT",
            "How often each sample of a source occurs per epoch [1] (repeatable)");
   CLI::Option* cost = repeated("--cost", raw.costs, "NAME=PER_ROW[,PER_PAIR]",
@@ -266,7 +279,7 @@ BalanceArguments parse_balance_arguments(const Arguments& words) {
   option("--oversize", raw.oversize, "error|reject|alone",
          "What to do with samples above a cap [error]");
   option("--rejected", arguments.rejected_file, "FILE",
-         "List of the rejected samples (JSON lines)");
+         "For --oversize reject: list of the rejected samples (JSON lines)");
   option("--patterns", arguments.patterns_file, "FILE",
          "Patterns that were solved before; solved and saved when there are none for these caps");
   option("--memory", raw.memory, "BYTES", "For --cap NAME=auto: memory of a pack (K, M, G, T)");
@@ -276,7 +289,8 @@ BalanceArguments parse_balance_arguments(const Arguments& words) {
          "For --cap NAME=auto: fixed cost of a pack, in the unit of the costs [2 % of a pack]");
   app.add_flag("--compare", arguments.compare, "Run all methods and show them side by side");
   option("--plot", arguments.plot_file, "FILE", "Pictures, as one HTML page");
-  option("--packs", arguments.packs_file, "FILE", "The packs, as a binary file (docs/balance.md)");
+  option("--packs", arguments.packs_file, "FILE",
+         "The packs, as a binary file (docs/balance_command.md)");
   option("--json", arguments.json_file, "FILE", "The figures; -: on stdout, in place of the table");
   app.footer(kExamples);
   parse(app, words);

@@ -60,7 +60,5 @@ BalanceArguments parse_balance_arguments(const Arguments& words);
 
 /// "gimbal", "isf", "bfd", "random", "length".
 std::string method_name(PackMethod method);
-/// Whether the method makes mini-batches of a fixed number of samples, to which caps do not apply.
-bool is_padded(PackMethod method);
 
 }  // namespace gimbal::cli

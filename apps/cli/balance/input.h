@@ -8,8 +8,8 @@
 
 namespace gimbal::cli {
 
-/// Reads CSV files, files that Python reads (Parquet, .npy) or one dataset folder. Throws UserError
-/// for what is none of these.
+/// Reads CSV files, files that Python reads (Parquet, .npy, .npz) or one dataset folder. Throws
+/// UserError for what is none of these.
 LengthTable read_balance_input(const std::vector<std::string>& files);
 
 }  // namespace gimbal::cli

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "gimbal/base/error.h"
+
 namespace gimbal::cli {
 namespace {
 
@@ -28,12 +30,27 @@ OrderedJson costs_json(const BalanceSetup& setup) {
   return object;
 }
 
+const char* end_name(LpEnd end) {
+  switch (end) {
+    case LpEnd::kSolved:
+      return "solved";
+    case LpEnd::kMetKnown:
+      return "met_known";
+    case LpEnd::kBelowFast:
+      return "below_fast";
+    case LpEnd::kStopped:
+      return "stopped";
+  }
+  throw InternalError("an end of the LP bound without a name");
+}
+
 OrderedJson bound_json(const BalanceResult& result) {
-  OrderedJson object = {{"fast", result.fast_bound}, {"lp", nullptr}};
+  OrderedJson object = {{"fast", or_null(result.fast_bound)}, {"lp", nullptr}};
   if (result.lp_bound) {
     object["lp"] = {{"packs", result.lp_bound->packs},
                     {"value", result.lp_bound->value},
-                    {"complete", result.lp_bound->complete}};
+                    {"complete", result.lp_bound->complete()},
+                    {"end", end_name(result.lp_bound->end)}};
   }
   return object;
 }
@@ -141,7 +158,7 @@ OrderedJson balance_json(const BalanceArguments& arguments, const BalanceSetup& 
       {"cap_samples", caps.samples > 0 ? OrderedJson(caps.samples) : OrderedJson(nullptr)},
       {"costs", costs_json(setup)}};
   json.update(method_json(setup, result, chosen));
-  json["packs_lower_bound"] = result.bound();
+  json["packs_lower_bound"] = or_null(result.bound());
   json["bound"] = bound_json(result);
   json["samples_alone"] = chosen.sampler->screening().oversize.size();
   json["sources"] = sources_json(setup, result);

@@ -1,4 +1,5 @@
-// The figures of `gimbal balance` for machines. The keys are described in docs/balance.md.
+// The figures of `gimbal balance` for machines. The keys are described in
+// docs/balance_command.md.
 #pragma once
 
 #include <nlohmann/json.hpp>

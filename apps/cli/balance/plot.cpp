@@ -84,19 +84,20 @@ OrderedJson method_plot_json(const BalanceArguments& arguments, const BalanceSet
   return json;
 }
 
+// Also of caps that were given, where the other limits and the data give a curve.
 OrderedJson curves_json(const BalanceArguments& arguments, const BalanceSetup& setup) {
   OrderedJson curves = OrderedJson::array();
   const PackCaps& caps = setup.options.caps;
-  const auto capped = static_cast<std::size_t>(
-      std::count_if(caps.rows.begin(), caps.rows.end(), [](std::uint64_t cap) { return cap > 0; }));
-  const bool others = capped + (caps.samples > 0 ? 1 : 0) + (caps.cost > 0 ? 1 : 0) > 1;
   for (std::size_t k = 0; k < setup.num_streams(); ++k) {
     const int stream = static_cast<int>(k);
     if (setup.chosen_cap && setup.chosen_cap->stream == stream) {
       curves.push_back(curve_json(setup, *setup.chosen_cap));
-    } else if (caps.of(stream) > 0 && others && setup.table.num_samples() > 0) {
-      curves.push_back(curve_json(setup, cap_curve(arguments, setup, stream)));
+      continue;
     }
+    if (caps.of(stream) == 0) continue;
+    const CapSearch search = cap_search(arguments, setup, stream);
+    if (!can_choose_cap(setup.sizes(), search)) continue;
+    curves.push_back(curve_json(setup, {stream, false, choose_cap(setup.sizes(), search)}));
   }
   return curves;
 }
@@ -135,8 +136,9 @@ OrderedJson plot_json(const BalanceArguments& arguments, const BalanceSetup& set
           {"samples_in", chosen.report.samples_in},
           {"samples_packed", chosen.report.samples_packed},
           {"samples_rejected", chosen.report.samples_rejected},
-          {"packs_lower_bound", result.bound()},
-          {"bound", result.lp_bound ? "lp" : "fast"},
+          // 0 where caps apply to no method: no bound is known.
+          {"packs_lower_bound", result.bound().value_or(0)},
+          {"bound", result.bound_name()},
           {"sources", sources_json(setup, result)},
           {"methods", std::move(methods)},
           {"cap_curves", curves_json(arguments, setup)}};

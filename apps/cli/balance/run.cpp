@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 #include <numeric>
+#include <span>
 
 #include "apps/cli/balance/memory_peak.h"
 #include "apps/cli/balance/progress.h"
@@ -39,9 +40,8 @@ class MethodRunner {
       if (wanted && method != arguments_.method) methods.push_back(method);
     }
     samples_per_group_ = arguments_.samples_per_pack;
-    // Mini-batches are as large as gimbal's packs, so gimbal comes first.
     std::optional<MethodResult> gimbal;
-    if (is_padded(arguments_.method) && samples_per_group_ == 0) gimbal = pack(PackMethod::kGimbal);
+    if (samples_per_group_ == 0) gimbal = gimbal_for_group_size(methods);
 
     const MemoryPeak peak;
     for (const PackMethod method : methods) {
@@ -49,7 +49,7 @@ class MethodRunner {
         result_.methods.push_back(std::move(*gimbal));
         continue;
       }
-      result_.methods.push_back(pack(method));
+      result_.methods.push_back(pack(method, arguments_.oversize));
       if (result_.methods.size() == 1) result_.peak_bytes = peak.bytes();
     }
     find_bound();
@@ -58,9 +58,24 @@ class MethodRunner {
   }
 
  private:
-  MethodResult pack(PackMethod method) {
+  // Mini-batches are as large as gimbal's packs, so gimbal is run first, whether it is wanted or
+  // not. Its result when it is wanted, and not the first of `methods` anyway.
+  std::optional<MethodResult> gimbal_for_group_size(std::span<const PackMethod> methods) {
+    const bool padded = std::any_of(methods.begin(), methods.end(), is_padded);
+    if (!padded || methods.front() == PackMethod::kGimbal) return std::nullopt;
+    if (std::find(methods.begin(), methods.end(), PackMethod::kGimbal) != methods.end()) {
+      return pack(PackMethod::kGimbal, arguments_.oversize);
+    }
+    // Mini-batches hold any sample. One above a cap is a pack of its own here.
+    const bool reject = arguments_.oversize == OversizePolicy::kReject;
+    pack(PackMethod::kGimbal, reject ? OversizePolicy::kReject : OversizePolicy::kAlone);
+    return std::nullopt;
+  }
+
+  MethodResult pack(PackMethod method, OversizePolicy oversize) {
     SamplerOptions options = setup_.options;
     options.method = method;
+    options.oversize = oversize;
     MethodResult made{method, nullptr, nullptr, {}, 0};
     if (is_padded(method)) made.samples_per_group = options.samples_per_group = samples_per_group_;
     Progress progress("solving the patterns");
@@ -75,9 +90,12 @@ class MethodRunner {
     const BalanceReport& report = made.report;
     GIMBAL_CHECK_EQ(report.samples_in, report.samples_packed + report.samples_rejected,
                     "samples in, packed and rejected");
-    if (method == PackMethod::kGimbal && samples_per_group_ == 0 && report.packs > 0) {
-      const double mean =
-          static_cast<double>(report.samples_packed) / static_cast<double>(report.packs);
+    if (method == PackMethod::kGimbal && result_.patterns_loaded) compare_numbers(made);
+    if (method == PackMethod::kGimbal && samples_per_group_ == 0) {
+      // Of no packs there is no mean; any number does.
+      const double mean = report.packs == 0 ? 1
+                                            : static_cast<double>(report.samples_packed) /
+                                                  static_cast<double>(report.packs);
       samples_per_group_ = static_cast<std::uint64_t>(std::max(1.0, std::round(mean)));
     }
     return made;
@@ -94,17 +112,31 @@ class MethodRunner {
       log_info(concat(file, ": is for other caps; solving the patterns anew"));
       return nullptr;
     }
-    const auto solved_for =
-        std::accumulate(set->demand.begin(), set->demand.end(), std::uint64_t{0});
-    const auto samples = sizes.num_samples();
-    if (!set->empty() &&
-        (solved_for > samples + samples / 100 || samples > solved_for + solved_for / 100)) {
-      log_warning(concat(file, ": was solved for ", solved_for, " samples and the input has ",
-                         samples, "; remove the file to solve the patterns anew"));
-    }
     result_.patterns_loaded = true;
     result_.pattern_seconds = seconds_since(start);
     return set;
+  }
+
+  // Patterns are solved for the samples that an epoch packs together.
+  void compare_numbers(const MethodResult& made) const {
+    const std::vector<std::uint64_t>& demand = result_.patterns->demand;
+    if (result_.patterns->empty()) return;
+    const auto solved_for =
+        static_cast<double>(std::accumulate(demand.begin(), demand.end(), std::uint64_t{0}));
+    const std::vector<std::uint8_t>& fate = made.sampler->screening().fate;
+    const std::vector<std::uint32_t>& packed = made.packs->samples;
+    const auto together =
+        static_cast<double>(std::count_if(packed.begin(), packed.end(), [&](std::uint32_t sample) {
+          return fate.empty() || fate[sample] == 0;
+        }));
+    // By weights, epochs draw other numbers of samples: four times as many as they scatter by.
+    const bool drawn = !setup_.options.source_weights.empty();
+    const double likely = 0.01 * solved_for + (drawn ? 4 * std::sqrt(solved_for) : 0);
+    if (std::abs(together - solved_for) <= likely) return;
+    log_warning(concat(arguments_.patterns_file, ": was solved for ",
+                       static_cast<std::uint64_t>(solved_for), " samples and the epoch packs ",
+                       static_cast<std::uint64_t>(together),
+                       "; remove the file to solve the patterns anew"));
   }
 
   void keep_patterns(Sampler& sampler) {
@@ -116,24 +148,23 @@ class MethodRunner {
   }
 
   void find_bound() {
-    const MethodResult& chosen = result_.methods.front();
-    result_.fast_bound = chosen.report.packs_lower_bound;
+    const MethodResult* capped = result_.capped();
+    if (capped == nullptr) return;
+    result_.fast_bound = capped->report.packs_lower_bound;
     if (arguments_.bound != BoundKind::kLp) return;
     const auto start = Clock::now();
     Progress progress("solving the bound");
     const SampleSizes sizes = setup_.sizes();
     const PackLimits limits(sizes, setup_.options.caps, setup_.options.costs);
-    std::uint64_t known_packs = 0;  // a packing that keeps to the caps
+    std::uint64_t known_packs = capped->report.packs;
     for (const MethodResult& method : result_.methods) {
-      if (is_padded(method.method)) continue;
-      known_packs =
-          known_packs == 0 ? method.report.packs : std::min(known_packs, method.report.packs);
+      if (!is_padded(method.method)) known_packs = std::min(known_packs, method.report.packs);
     }
-    result_.lp_bound = lp_lower_bound(limits, chosen.packs->samples, kBoundSeconds, known_packs,
+    result_.lp_bound = lp_lower_bound(limits, capped->packs->samples, kBoundSeconds, known_packs,
                                       progress.callback());
     result_.bound_seconds = seconds_since(start);
-    if (!result_.lp_bound->complete) {
-      log_info("the LP bound was not solved to its end; it is true, but may be low");
+    if (!result_.lp_bound->complete()) {
+      log_info("the LP bound was stopped before its end; it is true, but may be low");
     }
   }
 
@@ -145,13 +176,25 @@ class MethodRunner {
 
 }  // namespace
 
-std::uint64_t BalanceResult::bound() const {
-  return std::max(fast_bound, lp_bound ? lp_bound->packs : 0);
+const MethodResult* BalanceResult::capped() const {
+  for (const MethodResult& method : methods) {
+    if (!is_padded(method.method)) return &method;
+  }
+  return nullptr;
+}
+
+std::optional<std::uint64_t> BalanceResult::bound() const {
+  if (!fast_bound) return std::nullopt;
+  return std::max(*fast_bound, lp_bound ? lp_bound->packs : 0);
+}
+
+const char* BalanceResult::bound_name() const {
+  return lp_bound && lp_bound->value >= static_cast<double>(*fast_bound) ? "lp" : "fast";
 }
 
 std::optional<double> BalanceResult::gap(const MethodResult& method) const {
-  if (is_padded(method.method) || bound() == 0) return std::nullopt;
-  return static_cast<double>(method.report.packs) / static_cast<double>(bound()) - 1.0;
+  if (is_padded(method.method) || bound().value_or(0) == 0) return std::nullopt;
+  return static_cast<double>(method.report.packs) / static_cast<double>(*bound()) - 1.0;
 }
 
 BalanceResult run_methods(const BalanceArguments& arguments, const BalanceSetup& setup) {

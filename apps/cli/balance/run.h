@@ -23,8 +23,8 @@ struct MethodResult {
 };
 
 struct BalanceResult {
-  std::vector<MethodResult> methods;  // the chosen one first
-  std::uint64_t fast_bound = 0;
+  std::vector<MethodResult> methods;        // the chosen one first
+  std::optional<std::uint64_t> fast_bound;  // nothing when no method that keeps to the caps ran
   std::optional<LpBound> lp_bound;
   double bound_seconds = 0;                    // of the LP
   std::shared_ptr<const PatternSet> patterns;  // when gimbal ran
@@ -34,9 +34,13 @@ struct BalanceResult {
   std::uint64_t peak_bytes = 0;                // of packing with the chosen method, above the input
 
   const MethodResult& chosen() const { return methods.front(); }
-  /// The best bound found on the packs of the chosen method's samples.
-  std::uint64_t bound() const;
-  /// packs / bound - 1; nothing where caps do not apply or no bound is known.
+  /// The first method that keeps to the caps; these all pack the same samples. Null: none ran.
+  const MethodResult* capped() const;
+  /// The best bound found on their packs.
+  std::optional<std::uint64_t> bound() const;
+  /// Which bound that is: "lp", or "fast" where the LP's is no higher.
+  const char* bound_name() const;
+  /// packs / bound - 1; nothing where caps do not apply or nothing is packed.
   std::optional<double> gap(const MethodResult& method) const;
 };
 

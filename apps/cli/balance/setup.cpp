@@ -88,13 +88,13 @@ void resolve(const BalanceArguments& arguments, BalanceSetup& setup) {
   for (const CapArgument& cap : arguments.caps) {
     if (!cap.automatic) continue;
     const auto stream = index_of("--cap", cap.stream, "stream", table.streams);
-    setup.chosen_cap = cap_curve(arguments, setup, static_cast<int>(stream));
-    setup.chosen_cap->automatic = true;
+    const CapSearch search = cap_search(arguments, setup, static_cast<int>(stream));
+    setup.chosen_cap = CapCurve{search.stream, true, choose_cap(setup.sizes(), search)};
     options.caps = setup.chosen_cap->choice.caps;
   }
 }
 
-CapCurve cap_curve(const BalanceArguments& arguments, const BalanceSetup& setup, int stream) {
+CapSearch cap_search(const BalanceArguments& arguments, const BalanceSetup& setup, int stream) {
   CapSearch search;
   search.stream = stream;
   search.caps = setup.options.caps;
@@ -104,7 +104,7 @@ CapCurve cap_curve(const BalanceArguments& arguments, const BalanceSetup& setup,
   search.memory_bytes = arguments.memory_bytes;
   search.bytes_per_row = setup.bytes_per_row;
   search.seed = arguments.seed;
-  return {stream, false, choose_cap(setup.sizes(), search)};
+  return search;
 }
 
 int length_stream(const LengthTable& table) {

@@ -37,8 +37,8 @@ struct BalanceSetup {
 /// the input does not have.
 void resolve(const BalanceArguments& arguments, BalanceSetup& setup);
 
-/// The curve of a stream's cap while the others stay as they are in `setup`.
-CapCurve cap_curve(const BalanceArguments& arguments, const BalanceSetup& setup, int stream);
+/// The search for a stream's cap while the others stay as they are in `setup`.
+CapSearch cap_search(const BalanceArguments& arguments, const BalanceSetup& setup, int stream);
 
 /// The stream that mini-batches are padded in: text or tokens, or else the one with most rows.
 int length_stream(const LengthTable& table);

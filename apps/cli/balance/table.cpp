@@ -82,14 +82,20 @@ std::string stream_rows(const BalanceSetup& setup, const BalanceReport& report) 
   return aligned({head, fill, waste});
 }
 
-std::string bound_text(const BalanceResult& result, const MethodResult& method) {
-  std::string text = "lower bound " + number(result.bound()) + " (";
-  text += result.lp_bound ? "lp" : "fast";
-  if (result.lp_bound && !result.lp_bound->complete) text += ", stopped early";
+// 10,300 (lp)
+std::string bound_text(const BalanceResult& result) {
+  if (!result.bound()) return "-";
+  const bool stopped = result.lp_bound && !result.lp_bound->complete();
+  return number(*result.bound()) + " (" + result.bound_name() +
+         (stopped ? ", the LP was stopped early" : "") + ")";
+}
+
+std::string packs_text(const BalanceResult& result, const MethodResult& method) {
+  std::string text = number(method.report.packs) + ", lower bound ";
+  if (is_padded(method.method)) return text + "-, caps do not apply to this method";
+  text += bound_text(result);
   const auto gap = result.gap(method);
-  text += ")";
-  if (gap) text += ", gap " + percent(*gap);
-  return text + (is_padded(method.method) ? ", caps do not apply to this method" : "");
+  return gap ? text + ", gap " + percent(*gap) : text;
 }
 
 std::string samples_text(const BalanceReport& report, std::size_t alone) {
@@ -153,6 +159,7 @@ std::string compare_text(const BalanceSetup& setup, const BalanceResult& result)
     for (std::size_t i = 0; i < rows.size(); ++i) rows[i].push_back(column[i]);
   }
   std::string text = aligned(rows);
+  text += "lower bound of the methods that keep to the caps: " + bound_text(result) + "\n";
   for (const MethodResult& method : result.methods) {
     if (!is_padded(method.method)) continue;
     text += method_name(method.method) + ": mini-batches of " + number(method.samples_per_group) +
@@ -176,7 +183,7 @@ std::string balance_table(const BalanceArguments& arguments, const BalanceSetup&
   text += "; " + number(sources) + (sources == 1 ? " source" : " sources");
   text += "; seed " + number(arguments.seed) + ", epoch " + number(arguments.epoch) + "\n";
   text +=
-      aligned({{"packs    " + number(report.packs) + ", " + bound_text(result, chosen)},
+      aligned({{"packs    " + packs_text(result, chosen)},
                {"samples  " + samples_text(report, chosen.sampler->screening().oversize.size())},
                {"slots    " + number(report.slots) + " in " + number(report.steps) +
                 " steps; order correlation " + formatted("%.3f", report.order_correlation) +

@@ -65,7 +65,9 @@ int run_balance(const Arguments& words) {
 
   const MethodResult& chosen = result.chosen();
   if (!arguments.rejected_file.empty()) {
-    write_rejected(arguments.rejected_file, setup, chosen.sampler->screening());
+    const MethodResult* capped = result.capped();  // without one, --rejected is refused
+    GIMBAL_CHECK(capped != nullptr, "no method rejects samples");
+    write_rejected(arguments.rejected_file, setup, capped->sampler->screening());
   }
   if (!arguments.packs_file.empty()) {
     save_packs({*chosen.packs, setup.table.num_samples(), arguments.packs_per_step(),

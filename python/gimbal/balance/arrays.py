@@ -54,9 +54,27 @@ def stream_names(names: Iterable[str] | None, num_streams: int) -> list[str]:
     return result
 
 
+def any_array(values: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:  # rows of unlike length
+        raise UserError(f"{what} is no array: {error}") from None
+
+
+def real_array(values: Any, what: str) -> npt.NDArray[np.float64]:
+    """`values` as C-contiguous float64 without text, NaN and infinities."""
+    array = any_array(values, what)
+    if array.dtype.kind not in "iuf":
+        raise UserError(f"{what} has dtype {array.dtype}; give numbers")
+    array = np.ascontiguousarray(array, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise UserError(f"{what} has {array[~np.isfinite(array)][0]}; give finite numbers")
+    return array
+
+
 def unsigned_array(values: Any, what: str, names: Sequence[str] | None, dtype: type[np.unsignedinteger]) -> np.ndarray:
     """[N, K] as C-contiguous `dtype`; the same memory when it is that already, or is its signed twin without negatives."""
-    array = np.asarray(values)
+    array = any_array(values, what)
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:
@@ -149,7 +167,7 @@ def source_array(sources: Any, num_samples: int) -> tuple[npt.NDArray[np.uint32]
     """The sources as numbers, and what they are called: given as numbers 0, 1, ... or as names per sample."""
     if sources is None:
         return None, [0]
-    array = np.asarray(sources)
+    array = any_array(sources, "sources")
     if array.shape != (num_samples,):
         raise UserError(f"sources has shape {array.shape}; give one entry for each of the {num_samples} samples")
     if num_samples == 0:
@@ -173,6 +191,8 @@ def weight_list(weights: Any, source_names: Sequence[Any]) -> list[float]:
             if name not in source_names:
                 raise UserError(f"source_weights: no source is called {name!r}; the sources are {list(source_names)}")
         values = [weights.get(name, 1.0) for name in source_names]
+    elif isinstance(weights, (str, bytes)) or not isinstance(weights, (Sequence, np.ndarray)):
+        raise UserError(f"source_weights is {weights!r}; give a mapping by source, or one entry per source")
     else:
         values = list(weights)
         if len(values) != len(source_names):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ class LengthTable:
     pairs: npt.NDArray[np.uint64] | None  # [N, K]; None: rows^2
     sources: npt.NDArray[np.uint32]  # [N], index into source_names
     source_names: list[str]
+    source_weights: list[float]  # per source, from a dataset folder; 1 for files
     describe: Callable[[int], str]  # "docvqa.csv line 12" of a sample
 
     def __len__(self) -> int:
@@ -47,7 +50,7 @@ def _columns_of_parquet(path: Path) -> dict[str, np.ndarray]:
     for name, column in zip(table.column_names, table.columns):
         if column.null_count:
             row = int(np.argmax(column.is_null().to_numpy()))
-            raise UserError(f"{path}: row {row} has no value in column '{name}'; write 0 for a sample without such rows")
+            raise UserError(f"{path}: row {row + 1} has no value in column '{name}'; write 0 for a sample without such rows")
         columns[name] = column.to_numpy()
     return columns
 
@@ -55,12 +58,12 @@ def _columns_of_parquet(path: Path) -> dict[str, np.ndarray]:
 def _columns_of_numpy(path: Path, names: Sequence[str] | None) -> dict[str, np.ndarray]:
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        columns = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"": loaded}
-    except (OSError, ValueError, EOFError) as error:
+        # What the file is decides, not its name's ending.
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            return dict(loaded)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: not readable as a numpy file ({error})") from error
-    if path.suffix == ".npz":
-        return columns
-    array = columns[""]
+    array = loaded
     if array.ndim != 2:
         raise UserError(f"{path}: the array has {array.ndim} dimensions; give [samples, streams]")
     if names is not None and len(names) != array.shape[1]:
@@ -80,7 +83,7 @@ def _whole_column(path: Path, name: str, column: np.ndarray, dtype: type[np.unsi
         bad |= ~np.isfinite(column) | (column != np.floor(column)) | (column >= float(most) + 1)
     if bad.any():
         row = int(np.argmax(bad))
-        raise UserError(f"{path}: row {row} has {column[row]} in column '{name}'; give a whole number from 0 to {most}")
+        raise UserError(f"{path}: row {row + 1} has {column[row]} in column '{name}'; give a whole number from 0 to {most}")
     return column.astype(dtype)
 
 
@@ -89,7 +92,7 @@ def _read_columns(path: Path, names: Sequence[str] | None) -> tuple[list[str], n
     parquet = path.suffix.lower() in PARQUET_FILES
     columns = _columns_of_parquet(path) if parquet else _columns_of_numpy(path, names)
     streams = [name for name in columns if not name.endswith(PAIRS)]
-    if names is not None and path.suffix.lower() != ".npy":
+    if names is not None:
         for name in names:
             if name not in streams:
                 raise UserError(f"{path}: has no column '{name}'; its columns are {', '.join(streams)}")
@@ -123,12 +126,18 @@ def _read_one(path: Path, names: Sequence[str] | None) -> LengthTable:
     if not path.is_dir() and suffix in (*ARRAY_FILES, *PARQUET_FILES):
         streams, sizes, pairs = _read_columns(path, names)
         zeros = np.zeros(len(sizes), np.uint32)
-        return LengthTable(streams, sizes, pairs, zeros, [path.stem], lambda sample: f"{path} row {sample}")
+        return LengthTable(streams, sizes, pairs, zeros, [path.stem], [1.0], lambda sample: f"{path} row {sample + 1}")
     from gimbal import _native
 
     native = _native.read_dataset_lengths(path) if path.is_dir() else _native.read_length_csv([path])
     table = LengthTable(
-        native.streams, native.rows, native.pairs, native.sources, native.source_names, native.describe_sample
+        names=native.streams,
+        sizes=native.rows,
+        pairs=native.pairs,
+        sources=native.sources,
+        source_names=native.source_names,
+        source_weights=native.source_weights,
+        describe=native.describe_sample,
     )
     return table if names is None else _select(table, names, path)
 
@@ -143,7 +152,7 @@ def _select(table: LengthTable, names: Sequence[str], path: Path) -> LengthTable
     columns = [table.names.index(name) for name in names]
     pairs = None if table.pairs is None else np.ascontiguousarray(table.pairs[:, columns])
     sizes = np.ascontiguousarray(table.sizes[:, columns])
-    return LengthTable(list(names), sizes, pairs, table.sources, table.source_names, table.describe)
+    return replace(table, names=list(names), sizes=sizes, pairs=pairs)
 
 
 def _source_names(tables: Sequence[LengthTable], paths: Sequence[Path]) -> list[str]:
@@ -162,7 +171,8 @@ def read_lengths(
 
     CSV with a header, Parquet (needs pyarrow), npz with one array per stream, npy with [N, K], or a dataset folder. All must
     have the same streams. `names` chooses and orders the streams, and names the columns of npy files ("stream0", ...
-    otherwise). A column NAME.pairs gives what attends in stream NAME. Raises UserError naming file, row and column.
+    otherwise). A column NAME.pairs gives what attends in stream NAME. Raises UserError naming file, row (from 1) and
+    column.
     """
     paths = [Path(files)] if isinstance(files, (str, os.PathLike)) else [Path(file) for file in files]
     if not paths:
@@ -196,5 +206,6 @@ def read_lengths(
         pairs=pairs,
         sources=np.concatenate([t.sources + np.uint32(f) for t, f in zip(tables, first)]).astype(np.uint32),
         source_names=_source_names(tables, paths),
+        source_weights=[weight for table in tables for weight in table.source_weights],
         describe=describe,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -57,6 +56,7 @@ class PackedEpoch:
         self.stream_names = stream_names or []
         self._source_names = source_names or []
         self._native = native
+        self._split = False
         self._reports: dict[int, dict[str, Any]] = {}
         self.patterns = native.patterns if native is not None else None
         self.rejected = [Rejection(*r) for r in native.rejected] if native is not None else []
@@ -104,8 +104,8 @@ class PackedEpoch:
 
     @property
     def report(self) -> dict[str, Any]:
-        """Fill, waste, bound and times (docs/balance.md), as `packs_per_slot` ranks run the packs; keys as in
-        `gimbal balance --json`."""
+        """Fill, waste, bound and times as `packs_per_slot` ranks run the packs. docs/balance.md defines them, and
+        docs/balance_python.md lists the keys."""
         return self.measure(self.packs_per_slot)
 
     def measure(self, ranks: int) -> dict[str, Any]:
@@ -113,15 +113,21 @@ class PackedEpoch:
         if ranks not in self._reports:
             if self._native is None:
                 raise UserError("packs from a file have no sizes, so there is no report; pack them anew to have one")
-            found = self._native.report(ranks)
+            native = self._native
+            found = native.measure(self.offsets, self.samples, ranks) if self._split else native.report(ranks)
             names = self.stream_names
             found["fill"] = dict(zip(names, found["fill"]))
             found["waste"] = dict(zip(names, found["waste"])) | {"cost": found.pop("cost_waste")}
             found["dist_ratio"] = dict(zip(names, found["dist_ratio"]))
-            found["source_counts"] = dict(zip(self._source_names, self._native.source_counts))
-            found["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            found["source_counts"] = dict(zip(self._source_names, native.source_counts))
             self._reports[ranks] = found
         return self._reports[ranks]
+
+    def replace_packs(self, offsets: npt.NDArray[np.uint64], samples: npt.NDArray[np.uint32]) -> None:
+        """Other packs of the same samples, which the report then measures."""
+        if offsets is not self.offsets or samples is not self.samples:
+            self.offsets, self.samples, self._split = offsets, samples, True
+            self._reports = {}
 
     def __getstate__(self) -> dict[str, Any]:
         if self._native is not None:
@@ -130,7 +136,7 @@ class PackedEpoch:
 
 
 def save_packs(packed: PackedEpoch, file: str | os.PathLike[str]) -> None:
-    """Writes a pack file (docs/balance.md), which C++ and Python read. Written to a temporary name and renamed."""
+    """Writes a pack file (docs/balance_command.md), which C++ and Python read. Written to a temporary name and renamed."""
     _native.save_packs(
         file,
         offsets=packed.offsets,

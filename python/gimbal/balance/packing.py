@@ -68,11 +68,11 @@ def pack(
         stream with most rows).
     ranks, accumulate: a step has ranks * accumulate packs; the packs that `ranks` ranks run at the same time cost the same.
     sources: per sample a number from 0 or a name. source_weights: how often samples of a source occur in an epoch, as
-        {source: weight} or a list; 0.5 takes half of them, 2 each of them twice.
+        {source: weight} or a list; 0.5 takes half of them, 2 each of them twice. By default 1, or what a dataset folder says.
     oversize: for samples that exceed a cap alone: "error", "reject" (left out, see `rejected`) or "alone" (own packs).
     samples_per_pack, cost_cap: caps on the number of samples and on the cost of a pack; 0 for none.
-    patterns: from `solve_patterns`, from another epoch's `.patterns`, or a file; solved anew otherwise (seconds).
-        With a limit of `pattern_seconds` the result may differ from machine to machine.
+    patterns: from `solve_patterns`, from another epoch's `.patterns`, or a file; solved anew otherwise, which takes seconds
+        and is stopped by rounds. With a limit of `pattern_seconds` the result may differ from machine to machine.
     names: of the streams. progress: called with the share that is done, in [0, 1]; False as its result raises `Stopped`.
 
     The GIL is released meanwhile. Ctrl-C is noticed while patterns are solved, and before and after packing.

@@ -34,8 +34,9 @@ def solve_patterns(
 ) -> Patterns:
     """Solves the patterns of a data set under caps, as `pack` would on first use.
 
-    They are empty (len 0) when the heuristic packs the samples better, or when they are few. With a limit of `max_seconds` other
-    patterns may come out on another machine: then solve them once, save them, and give the file to all ranks.
+    They are empty (len 0) when the heuristic packs the samples better, or when they are few. By default solving is stopped by
+    rounds and not by time, so every machine finds the same. With a limit of `max_seconds` other patterns may come out on
+    another machine: then solve them once, save them, and give the file to all ranks.
     """
     problem = make_problem(
         sizes, caps, costs=costs, pairs=pairs, names=names, samples_per_pack=samples_per_pack, cost_cap=cost_cap,
@@ -66,9 +67,7 @@ def _from_bytes(content: bytes) -> Patterns:
         return Patterns.load(file)
 
 
-def _reduce(patterns: Patterns) -> tuple[Callable[..., Patterns], tuple[bytes] | tuple[()]]:
-    if len(patterns) == 0:
-        return Patterns, ()
+def _reduce(patterns: Patterns) -> tuple[Callable[[bytes], Patterns], tuple[bytes]]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "patterns"
         patterns.save(file)

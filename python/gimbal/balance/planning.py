@@ -125,7 +125,7 @@ def plan_rebalance(
     """
     ranks = arrays.whole_number(ranks, "ranks", least=1, most=2**31)
     owner_array = arrays.unsigned_array(owners, "owners", ["its rank"], np.uint32)[:, 0]
-    cost_array = np.ascontiguousarray(costs, dtype=np.float64)
+    cost_array = arrays.real_array(costs, "costs")
     in_array = np.ascontiguousarray(arrays.unsigned_array(in_bytes, "in_bytes", ["its bytes"], np.uint64)[:, 0])
     out_array = np.ascontiguousarray(arrays.unsigned_array(out_bytes, "out_bytes", ["its bytes"], np.uint64)[:, 0])
     for what, array in (("costs", cost_array), ("in_bytes", in_array), ("out_bytes", out_array)):

@@ -64,6 +64,7 @@ def make_problem(
         describe, sizes = table.describe, table.sizes
         if sources is None:
             sources, source_names = table.sources, list(table.source_names)
+            source_weights = table.source_weights if source_weights is None else source_weights
         else:
             sources, source_names = arrays.source_array(sources, len(table.sizes))
         rows = arrays.size_array(sizes, names)

@@ -28,14 +28,15 @@ class BalancedBatchSampler:
     `packs_per_step` packs of all ranks together (default: one for each rank); each rank runs `batches_per_step` of them. The
     order of the packs does not depend on the number of ranks: a state that was saved on 4 ranks goes on on 2.
 
-    rank, world_size: of this process. packs_per_slot: packs that are made alike (default world_size, or packs_per_step when
-    world_size does not divide it).
+    rank, world_size: of this process. packs_per_slot: packs that are made alike (default packs_per_step, so that the order
+        suits every number of ranks).
     incomplete: the packs of an epoch rarely fill the last step. "split": packs at the end are split into more, so that every
         batch has a sample (the default; works with every collate function). "empty": ranks without a pack get an empty list,
         which the collate function must take.
     equal_epochs: the first so many epochs get as many steps as the longest of them, by splitting packs. For trainers that ask
         for the length once. They are all packed at the start.
-    patterns: from `solve_patterns`, or a file of them. Must be equal on all ranks.
+    patterns: from `solve_patterns`, or a file of them. Must be equal on all ranks. By default each rank solves them for
+        itself, without a limit of time, and all come to the same. Compare `order_fingerprint` over the ranks once per run.
     The other arguments are those of `pack`.
 
     Call `set_epoch` before each epoch. Iterate with one iterator at a time.
@@ -149,8 +150,8 @@ class BalancedBatchSampler:
             if self._steps is not None and packed.steps != self._steps:
                 raise UserError('equal_epochs needs incomplete="split": only split packs make epochs equal')
             return packed
-        packed.offsets, packed.samples = whole_steps(
-            packed.offsets, packed.samples, self._problem, self.packs_per_step, self._steps
+        packed.replace_packs(
+            *whole_steps(packed.offsets, packed.samples, self._problem, self.packs_per_step, self._steps)
         )
         return packed
 

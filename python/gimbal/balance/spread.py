@@ -89,4 +89,5 @@ def whole_steps(
     lengths = np.array([len(part) for part in parts], np.uint64)
     new_offsets = np.concatenate([offsets[: begin + 1], offsets[begin] + np.cumsum(lengths, dtype=np.uint64)])
     new_samples = np.concatenate([samples[: offsets[begin]], np.array([s for p in parts for s in p], np.uint32)])
+    new_offsets.flags.writeable = new_samples.flags.writeable = False  # as those of the packer
     return new_offsets, new_samples

@@ -51,6 +51,29 @@ class Epoch {
     return sampler_->report(epoch_, ranks);
   }
 
+  // The report of other packs of the same samples.
+  BalanceReport measure(const Packs& packs, std::uint64_t ranks) {
+    const SamplerOptions& options = sampler_->options();
+    const SampleSizes sizes = problem_->sizes.view();
+    const BalanceReport own = report(ranks);
+    BalanceReport result =
+        measure_balance({.packs = packs,
+                         .sizes = sizes,
+                         .costs = options.costs,
+                         .caps = options.caps,
+                         .sources = options.sources,
+                         .ranks = ranks,
+                         .packs_per_step = options.packs_per_step,
+                         .padded_stream = is_padded(options.method) ? options.length_stream : -1,
+                         .seed = options.seed});
+    GIMBAL_CHECK_EQ(result.samples_packed, own.samples_packed, "samples of other packs");
+    result.samples_in = own.samples_in;
+    result.samples_rejected = own.samples_rejected;
+    result.packs_lower_bound = own.packs_lower_bound;
+    result.seconds = own.seconds;
+    return result;
+  }
+
  private:
   std::shared_ptr<const Problem> problem_;
   std::uint64_t epoch_;
@@ -128,12 +151,7 @@ std::shared_ptr<PatternSet> solve(const Problem& problem, OversizePolicy oversiz
   return std::const_pointer_cast<PatternSet>(patterns);
 }
 
-py::dict report(Epoch& self, std::uint64_t ranks) {
-  BalanceReport r;
-  {
-    const py::gil_scoped_release release;
-    r = self.report(ranks);
-  }
+py::dict report_dict(const Epoch& self, const BalanceReport& r) {
   py::dict d;
   d["samples_in"] = r.samples_in;
   d["samples_packed"] = r.samples_packed;
@@ -153,6 +171,27 @@ py::dict report(Epoch& self, std::uint64_t ranks) {
   d["pack_seconds"] = r.seconds;
   d["total_seconds"] = self.total_seconds();
   return d;
+}
+
+py::dict report(Epoch& self, std::uint64_t ranks) {
+  BalanceReport r;
+  {
+    const py::gil_scoped_release release;
+    r = self.report(ranks);
+  }
+  return report_dict(self, r);
+}
+
+py::dict measure(Epoch& self, const Array64& offsets, const Array32& samples, std::uint64_t ranks) {
+  BalanceReport r;
+  {
+    const py::gil_scoped_release release;
+    Packs packs;
+    packs.offsets.assign(offsets.data(), offsets.data() + offsets.size());
+    packs.samples.assign(samples.data(), samples.data() + samples.size());
+    r = self.measure(packs, ranks);
+  }
+  return report_dict(self, r);
 }
 
 py::list rejections(const std::vector<Rejection>& list) {
@@ -201,7 +240,8 @@ void bind_epoch(py::module_& m) {
       .def_property_readonly(
           "patterns",
           [](const Epoch& self) { return std::const_pointer_cast<PatternSet>(self.patterns()); })
-      .def("report", &report, py::arg("ranks"));
+      .def("report", &report, py::arg("ranks"))
+      .def("measure", &measure, py::arg("offsets"), py::arg("samples"), py::arg("ranks"));
   m.def("pack", &pack, py::arg("problem"), py::kw_only(), py::arg("method"), py::arg("oversize"),
         py::arg("seed"), py::arg("epoch"), py::arg("packs_per_step"), py::arg("packs_per_slot"),
         py::arg("samples_per_group"), py::arg("length_stream"), py::arg("isf_rounds"),

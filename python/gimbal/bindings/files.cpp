@@ -86,6 +86,7 @@ void bind_files(py::module_& m) {
   py::class_<LengthTable>(m, "LengthTable")
       .def_readonly("streams", &LengthTable::streams)
       .def_readonly("source_names", &LengthTable::source_names)
+      .def_readonly("source_weights", &LengthTable::source_weights)
       .def_property_readonly("rows", &rows_of)
       .def_property_readonly("pairs", &pairs_of)
       .def_property_readonly("sources",

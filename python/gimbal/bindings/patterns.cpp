@@ -14,7 +14,6 @@ namespace gimbal::python {
 void bind_patterns(py::module_& m) {
   py::class_<PatternSet, std::shared_ptr<PatternSet>>(
       m, "Patterns", "How many samples of which size fill a pack, for a data set and caps.")
-      .def(py::init<>())
       .def_property_readonly("fingerprint", &PatternSet::fingerprint)
       .def_readonly("caps", &PatternSet::caps)
       .def_readonly("lp_value", &PatternSet::lp_value)

@@ -1,8 +1,10 @@
 #include "gimbal/balance/limits.h"
 
+#include <bit>
 #include <cmath>
 
 #include "gimbal/base/error.h"
+#include "gimbal/base/rng.h"
 
 namespace gimbal {
 namespace {
@@ -49,6 +51,25 @@ std::string PackLimits::name(int limit) const {
   const int stream = limits_[static_cast<std::size_t>(limit)].stream;
   if (stream >= 0) return sizes_.stream_label(stream);
   return stream == kSamples ? "samples" : "cost";
+}
+
+std::string PackLimits::kind(int limit) const {
+  const int stream = limits_[static_cast<std::size_t>(limit)].stream;
+  if (stream >= 0) return concat("stream ", stream);
+  if (stream == kSamples) return "samples";
+  std::uint64_t print = std::bit_cast<std::uint64_t>(cost_cap_);
+  for (const StreamCost& cost : costs_) {
+    print = mix_bits(print ^ std::bit_cast<std::uint64_t>(cost.per_row));
+    print = mix_bits(print ^ std::bit_cast<std::uint64_t>(cost.per_pair));
+  }
+  return concat("cost ", print);
+}
+
+std::string PackLimits::given_name(int limit) const {
+  const int stream = limits_[static_cast<std::size_t>(limit)].stream;
+  return stream >= 0 && static_cast<std::size_t>(stream) < sizes_.names.size()
+             ? sizes_.names[static_cast<std::size_t>(stream)]
+             : "";
 }
 
 std::string PackLimits::comparison(std::uint32_t sample, int limit) const {

@@ -36,6 +36,11 @@ class PackLimits {
     const int stream = limits_[static_cast<std::size_t>(limit)].stream;
     return stream >= 0 ? stream : -1;
   }
+  /// What the limit counts, for comparing with the limits of a file: "stream 1", "samples", "cost"
+  /// and a fingerprint of the coefficients and the cap.
+  std::string kind(int limit) const;
+  /// The given name of the limit's stream; empty without one.
+  std::string given_name(int limit) const;
   /// "tokens", "samples", "cost": for messages.
   std::string name(int limit) const;
   /// "9000 tokens, cap 4096": how a sample stands against a limit, for messages.

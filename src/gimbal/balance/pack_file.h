@@ -1,4 +1,4 @@
-// A file of packs that C++ and Python read. Its bytes are described in docs/balance.md.
+// A file of packs that C++ and Python read. Its bytes are described in docs/balance_command.md.
 #pragma once
 
 #include <cstdint>

@@ -18,11 +18,8 @@ namespace {
 
 // For fewer samples than this the heuristic is near the bound and at once.
 constexpr std::size_t kFewSamples = 4096;
+constexpr double kHighestCost = 0x1p900;
 constexpr std::uint8_t kRejected = 1, kAlone = 2;  // fates of a Screening
-
-bool is_padded(PackMethod method) {
-  return method == PackMethod::kRandom || method == PackMethod::kLength;
-}
 
 bool has_cap(const PackCaps& caps) {
   return caps.samples > 0 || caps.cost > 0 ||
@@ -78,6 +75,15 @@ void check_weights(const SampleSizes& sizes, const SamplerOptions& options) {
                     std::numeric_limits<std::uint32_t>::max(), " are possible, lower the weights");
 }
 
+// Sums of costs are compared; one that is not a number would compare as anything.
+void check_costs(const SampleSizes& sizes, const SamplerOptions& options) {
+  double total = 0;
+  for (std::size_t sample = 0; sample < sizes.num_samples(); ++sample)
+    total += sample_cost(sizes, sample, options.costs);
+  GIMBAL_USER_CHECK(total < kHighestCost, "balance: the samples' costs add up to ", total,
+                    ", too much to count with; give the cost coefficients in a larger unit");
+}
+
 void check_options(const SampleSizes& sizes, const SamplerOptions& options) {
   GIMBAL_CHECK(sizes.num_streams > 0, "samples without streams");
   GIMBAL_CHECK_EQ(sizes.rows.size() % static_cast<std::size_t>(sizes.num_streams), std::size_t{0},
@@ -91,10 +97,15 @@ void check_options(const SampleSizes& sizes, const SamplerOptions& options) {
   GIMBAL_CHECK(options.length_stream >= 0 && options.length_stream < sizes.num_streams,
                "length stream ", options.length_stream, " of ", sizes.num_streams);
   check_steps(options);
+  check_costs(sizes, options);
   if (!options.source_weights.empty()) check_weights(sizes, options);
 }
 
 }  // namespace
+
+bool is_padded(PackMethod method) {
+  return method == PackMethod::kRandom || method == PackMethod::kLength;
+}
 
 EpochOrder::EpochOrder(Packs packs, std::uint64_t packs_per_step)
     : packs_(std::move(packs)), packs_per_step_(packs_per_step) {
@@ -125,6 +136,10 @@ Sampler::Sampler(SampleSizes sizes, SamplerOptions options)
     limits_.emplace(sizes_, options_.caps, options_.costs);
     screening_ = screen_samples(*limits_, options_.oversize, options_.describe);
   }
+  GIMBAL_USER_CHECK(
+      options_.method != PackMethod::kGimbal || patterns_ == nullptr || patterns_->fits(*limits_),
+      "balance: the patterns were solved for other streams, caps or costs; solve "
+      "them anew, or remove the pattern file");
 }
 
 // floor(weight) times each sample, and once more with probability frac(weight).

@@ -24,6 +24,8 @@ namespace gimbal {
 /// published, which is with their packs in a random order, so that the figures show what arranging
 /// adds.
 enum class PackMethod { kGimbal, kIsf, kBestFitDecreasing, kRandom, kLength };
+/// Whether the method makes mini-batches of a fixed number of samples, which caps do not limit.
+bool is_padded(PackMethod method);
 
 struct SamplerOptions {
   PackMethod method = PackMethod::kGimbal;

@@ -22,9 +22,10 @@ std::string excess(const PackLimits& limits, std::uint32_t sample) {
                                  const std::function<std::string(std::uint32_t)>& describe) {
   std::string message = concat(
       "balance: ", number, number == 1 ? " sample does not fit" : " samples do not fit",
-      " into a pack alone. Raise the cap (--cap on the command line, balance.text_cap or "
-      "balance.vision_cap in a recipe), leave them out with --oversize reject, or give each a pack "
-      "of its own with --oversize alone:");
+      " into a pack alone. Raise the cap, leave ", number == 1 ? "it" : "them",
+      " out (balance.oversize = \"reject\" in a recipe, --oversize reject on the command line, "
+      "oversize=\"reject\" in Python), or give each a pack of its own (\"alone\" in place of "
+      "\"reject\"):");
   for (const Rejection& sample : found) {
     message += concat("\n  ", describe ? describe(sample.sample) : concat("sample ", sample.sample),
                       ": ", sample.reason);

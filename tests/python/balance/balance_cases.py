@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 LENGTHS = [REPOSITORY / f"bench/balance/lengths/{name}.csv" for name in ("ai2d_12k", "chartqa_18k", "docvqa_10k")]
+
+
+def examples(usual: int, *strategies: st.SearchStrategy) -> Callable[[Callable[..., None]], Callable[[int], None]]:
+    """A property as a test of `usual` random examples, and of 10,000 as a slow test."""
+
+    def decorate(check: Callable[..., None]) -> Callable[[int], None]:
+        @pytest.mark.parametrize("count", [usual, pytest.param(10_000, marks=pytest.mark.slow)])
+        def test(count: int) -> None:
+            run = settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
+            run(given(*strategies)(check))()
+
+        test.__name__ = check.__name__
+        return test
+
+    return decorate
 
 
 @st.composite

@@ -7,8 +7,8 @@ import pickle
 
 import numpy as np
 import pytest
-from balance_cases import CAPS, LENGTHS, STREAMS, check_packs, mixed_sizes, problems
-from hypothesis import HealthCheck, assume, given, settings
+from balance_cases import CAPS, LENGTHS, STREAMS, check_packs, examples, mixed_sizes, problems
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from gimbal import UserError
@@ -32,8 +32,7 @@ def flat(turns: list[list[list[int]]]) -> list[int]:
     return sorted(sample for turn in turns for batch in turn for sample in batch)
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
-@given(problems(min_samples=1), st.integers(1, 6), st.integers(1, 3), st.integers(0, 9), st.data())
+@examples(1500, problems(min_samples=1), st.integers(1, 6), st.integers(1, 3), st.integers(0, 9), st.data())
 def test_all_ranks_together_yield_each_sample_once_and_go_on(problem, ranks, turns, epoch, data) -> None:
     sizes, caps = problem
     options = {"packs_per_step": ranks * turns, "seed": 1}
@@ -73,8 +72,7 @@ def test_all_ranks_together_yield_each_sample_once_and_go_on(problem, ranks, tur
         assert flat(rest[begin : begin + per_step]) == flat(whole[s * turns : (s + 1) * turns])
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(problems(), st.integers(1, 6), st.integers(1, 12), st.integers(0, 9))
+@examples(400, problems(), st.integers(1, 6), st.integers(1, 12), st.integers(0, 9))
 def test_empty_batches_where_packs_are_missing(problem, ranks, per_step, seed) -> None:
     sizes, caps = problem
     samplers = [
@@ -94,8 +92,7 @@ def test_empty_batches_where_packs_are_missing(problem, ranks, per_step, seed) -
         assert ran == sorted(packed.pack(step, i).tolist() for i in range(per_step) if len(packed.pack(step, i)))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(problems(min_samples=1), st.integers(1, 4), st.integers(2, 4))
+@examples(300, problems(min_samples=1), st.integers(1, 4), st.integers(2, 4))
 def test_equal_epochs_have_the_same_length(problem, ranks, epochs) -> None:
     sizes, caps = problem
     try:
@@ -246,3 +243,28 @@ def test_the_last_packs_are_split_and_no_others() -> None:
     assert np.array_equal(sampler.packed.offsets[: kept + 1], plain.packed.offsets[: kept + 1])
     assert np.array_equal(sampler.packed.samples[:offset], plain.packed.samples[:offset])
     assert len(sampler.packed) == kept + 8
+
+
+def test_the_report_is_of_the_split_packs() -> None:
+    sizes = mixed_sizes(3000)
+    split = make(0, 8, sizes=sizes).packed
+    whole = make(0, 8, sizes=sizes, incomplete="empty").packed
+    assert len(split) > len(whole) == whole.report["packs"], "this data set fills its last step; take another"
+    report = split.report
+    assert report["packs"] == len(split) == 8 * report["steps"] and report["slots"] == report["steps"]
+    for k, (name, cap) in enumerate(CAPS.items()):
+        assert report["fill"][name] == pytest.approx(sizes[:, k].sum() / (len(split) * cap))
+        loads = np.array([[sizes[pack][:, k].sum() for pack in split]]).reshape(-1, 8)
+        assert report["waste"][name] == pytest.approx((1 - loads.mean(axis=1) / loads.max(axis=1)).mean())
+    for key in ("samples_in", "samples_packed", "samples_rejected", "packs_lower_bound", "source_counts"):
+        assert report[key] == whole.report[key]
+    assert split.measure(4)["slots"] == 2 * report["slots"]
+    assert pickle.loads(pickle.dumps(split)).report == report
+    assert not split.samples.flags.writeable and not split.offsets.flags.writeable
+
+
+def test_slots_are_steps_by_default() -> None:
+    for ranks in (2, 3, 4):
+        sampler = make(0, ranks, packs_per_step=12)
+        assert sampler.packs_per_slot == 12
+    assert make(0, 2, packs_per_step=12, packs_per_slot=2).packs_per_slot == 2

@@ -13,7 +13,7 @@ import pytest
 from balance_cases import LENGTHS
 
 from gimbal import UserError
-from gimbal.balance import pack, read_lengths
+from gimbal.balance import BalancedBatchSampler, pack, read_lengths
 
 SIZES = np.array([[1, 300], [5, 1800], [0, 40]], np.uint32)
 
@@ -34,10 +34,10 @@ def test_reads_each_format(files, name: str) -> None:
     table = read_lengths(files / name, names=names)
     assert table.names == ["vision", "tokens"] and len(table) == 3
     assert table.sizes.dtype == np.uint32 and np.array_equal(table.sizes, SIZES)
-    assert table.pairs is None and table.source_names == ["a"] and table.sources.tolist() == [0, 0, 0]
+    assert table.pairs is None and table.source_names == ["a"] and table.source_weights == [1] and table.sources.tolist() == [0, 0, 0]
     assert name in table.describe(1)
     assert len(pack(table, {"vision": 6, "tokens": 2200})) == 1
-    with pytest.raises(UserError, match=f"{name}.*(line 3|row 1)"):
+    with pytest.raises(UserError, match=f"{name}.*(line 3|row 2)"):
         pack(table, {"vision": 4, "tokens": 2200})
 
 
@@ -47,13 +47,19 @@ def test_chooses_streams_and_names_columns(files) -> None:
     assert read_lengths(files / "a.npy").names == ["stream0", "stream1"]
 
 
+def test_the_case_of_an_ending_does_not_count(files) -> None:
+    for name, other in (("a.npz", "A.NPZ"), ("a.npy", "A.NPY"), ("a.parquet", "A.Parquet"), ("a.npz", "b.npy"), ("a.npy", "b.npz")):
+        (files / other).write_bytes((files / name).read_bytes())
+        assert np.array_equal(read_lengths(files / other, names=["vision", "tokens"] if "npy" in name else None).sizes, SIZES)
+
+
 def test_several_files_are_several_sources(files) -> None:
     (files / "b.csv").write_text("tokens,vision\n7,2\n")
     table = read_lengths([files / "a.parquet", files / "b.csv", files / "a.npz"])
     assert table.sizes.tolist() == [*SIZES.tolist(), [2, 7], *SIZES.tolist()]
     assert table.sources.tolist() == [0, 0, 0, 1, 2, 2, 2]
-    assert len(set(table.source_names)) == 3 and table.source_names[1] == "b"
-    assert "b.csv line 2" in table.describe(3) and "a.npz row 2" in table.describe(6)
+    assert table.source_weights == [1, 1, 1] and len(set(table.source_names)) == 3 and table.source_names[1] == "b"
+    assert "b.csv line 2" in table.describe(3) and "a.npz row 3" in table.describe(6)
     (files / "c.csv").write_text("vision,tokens,audio\n1,2,3\n")
     with pytest.raises(UserError, match="c.csv: its streams are vision, tokens, audio"):
         read_lengths([files / "a.csv", files / "c.csv"])
@@ -74,11 +80,11 @@ def test_pairs_columns(files) -> None:
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ([1.5, 2], "row 0 has 1.5 in column 'n'"),
-        ([1, -2], "row 1 has -2 in column 'n'"),
-        ([1, 2**32], "row 1 has 4294967296"),
-        ([1.0, float("nan")], "row 1 has nan"),
-        ([1, None], "row 1 has no value"),
+        ([1.5, 2], "row 1 has 1.5 in column 'n'"),
+        ([1, -2], "row 2 has -2 in column 'n'"),
+        ([1, 2**32], "row 2 has 4294967296"),
+        ([1.0, float("nan")], "row 2 has nan"),
+        ([1, None], "row 2 has no value"),
         (["a", "b"], "give whole numbers"),
     ],
 )
@@ -91,6 +97,7 @@ def test_bad_values_name_file_row_and_column(tmp_path, column, message: str) -> 
 def test_bad_files(tmp_path) -> None:
     (tmp_path / "x.parquet").write_bytes(b"no parquet")
     (tmp_path / "x.npy").write_bytes(b"no numpy")
+    (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 cut short")
     (tmp_path / "x.csv").write_text("a,b\n1,x\n")
     np.save(tmp_path / "flat.npy", np.arange(3))
     np.save(tmp_path / "two.npy", np.zeros((1, 2), int))
@@ -100,6 +107,7 @@ def test_bad_files(tmp_path) -> None:
     for name, message in (
         ("x.parquet", "not readable as Parquet"),
         ("x.npy", "not readable as a numpy file"),
+        ("x.npz", "not readable as a numpy file"),
         ("x.csv", "2: column b: found 'x'"),
         ("flat.npy", "1 dimensions"),
         ("u.npz", "unlike length: a 3, b 4"),
@@ -142,3 +150,28 @@ def test_tables_exits_with_2_on_bad_input(files) -> None:
         result = tables(*words)
         assert result.returncode == 2 and result.stdout == b"" and message in result.stderr
     assert tables("--help").returncode == 0
+
+
+def test_a_dataset_folder_keeps_its_weights(tmp_path) -> None:
+    pytest.importorskip("tokenizers")
+    from gimbal.demo.model_folder import make_model_folder
+    from gimbal.prepare import PrepareConfig, Source, prepare
+
+    model = make_model_folder(tmp_path / "model", family="qwen2", corpus=["what is it? it is a circle, yes"] * 20)
+    lines = "".join(f'{{"text": "what is it? {"yes " * i}"}}\n' for i in range(1, 41))
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "b.jsonl").write_text(lines)
+    sources = [Source("a", [str(tmp_path / "a.jsonl")], 2.0), Source("b", [str(tmp_path / "b.jsonl")], 0.25)]
+    prepare(PrepareConfig(str(model), sources, str(tmp_path / "out"), workers=1))
+    table = read_lengths(tmp_path / "out")
+    assert table.source_names == ["a", "b"] and table.source_weights == [2, 0.25] and len(table) == 80
+    caps = {"text": 500, "vision": None}
+    drawn = pack(table, caps).report["source_counts"]
+    assert drawn["a"] == 80 and 0 < drawn["b"] < 30
+    assert BalancedBatchSampler(table, caps, rank=0, world_size=2).packed.report["source_counts"] == drawn
+    assert pack(table, caps, source_weights={"a": 1, "b": 3}).report["source_counts"] == {"a": 40, "b": 120}
+    assert pack(table, caps, sources=np.zeros(80, int)).report["source_counts"] == {0: 80}, "other sources, other weights"
+    # Chosen streams, and one table of several, keep them as well.
+    (tmp_path / "c.csv").write_text("text\n7\n")
+    both = read_lengths([tmp_path / "out", tmp_path / "c.csv"], names=["text"])
+    assert both.source_names == ["a", "b", "c"] and both.source_weights == [2, 0.25, 1]

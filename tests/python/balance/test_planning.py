@@ -71,6 +71,9 @@ def test_plans_an_exchange() -> None:
     for arguments, message in (
         (([0, 1], [1.0], [1, 1], [1, 1], 2), "costs has shape"),
         (([0, 9], [1.0, 1.0], [1, 1], [1, 1], 2), "rank"),
+        (([0, 1], ["a", 2], [1, 1], [1, 1], 2), "costs has dtype"),
+        (([0, 1], [1.0, [2]], [1, 1], [1, 1], 2), "costs is no array"),
+        (([0, 1], [1.0, float("nan")], [1, 1], [1, 1], 2), "costs has nan"),
         (([0, 1], [1.0, -1.0], [1, 1], [1, 1], 2), "cost"),
         (([0, 1], [1.0, 1.0], [1, -1], [1, 1], 2), "in_bytes"),
         (([0, 1], [1.0, 1.0], [1, 1], [1, 1], 0), "ranks is 0"),
@@ -127,5 +130,9 @@ def test_a_stream_says_what_it_cannot_use() -> None:
         strict.push(7, [99, 1])
     with pytest.raises(UserError):
         strict.load_state_dict({"packer": b"nonsense"})
+    for count in (0, 9, 12):
+        with pytest.raises(UserError, match=f"num_streams is {count}; it must be from 1 to 8"):
+            StreamPacker([f"s{k}" for k in range(count)], [5] * count)
+    assert StreamPacker([f"s{k}" for k in range(8)], [5] * 8).samples_in == 0
     with pytest.raises(UserError, match="window is 0"):
         StreamPacker(STREAMS, CAPS, window=0)

@@ -268,6 +268,31 @@ TEST(ChooseCap, RefusesWhatItCannotChoose) {
             std::string::npos);
 }
 
+TEST(CanChooseCap, SaysNoWhereTheDataOrTheLimitsGiveNone) {
+  Mix mix;
+  mix.add(5, 1000, 10);
+  const auto can = [&](const Mix& samples, const std::function<void(CapSearch&)>& change) {
+    CapSearch search = vision_search(4000);
+    change(search);
+    return can_choose_cap(samples.sizes(), search);
+  };
+  const auto as_it_is = [](CapSearch&) {};
+  EXPECT_TRUE(can(mix, as_it_is));
+  EXPECT_FALSE(can(Mix{}, as_it_is));
+  EXPECT_FALSE(can(mix, [](CapSearch& s) { s.caps.rows = {16, 0}; }));
+  EXPECT_FALSE(can(mix, [](CapSearch& s) { s.caps.rows = {0, 999}; }));
+  EXPECT_FALSE(can(mix, [](CapSearch& s) { s.costs[0].per_row = 1e308; }));
+  EXPECT_FALSE(can(mix, [](CapSearch& s) {
+    s.memory_bytes = 1004;
+    s.bytes_per_row = {1, 1};
+  }));
+  Mix untied;  // the capped stream has no rows
+  untied.add(5, 0, 10);
+  EXPECT_FALSE(can(untied, as_it_is));
+  EXPECT_TRUE(can(untied, [](CapSearch& s) { s.caps.samples = 4; }));
+  EXPECT_THROW(can(mix, [](CapSearch& s) { s.ranks = 0; }), UserError);
+}
+
 TEST(ChooseCap, RefusesDataThatGiveNoCap) {
   Mix none;
   EXPECT_NE(message_of<UserError>([&] {

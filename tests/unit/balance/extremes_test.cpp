@@ -29,10 +29,6 @@ constexpr PackMethod kMethods[] = {PackMethod::kGimbal, PackMethod::kIsf,
 constexpr OversizePolicy kPolicies[] = {OversizePolicy::kError, OversizePolicy::kReject,
                                         OversizePolicy::kAlone};
 
-bool is_padded(PackMethod method) {
-  return method == PackMethod::kRandom || method == PackMethod::kLength;
-}
-
 SamplerOptions options_for(const SampleSet& set, PackMethod method, OversizePolicy policy) {
   SamplerOptions options;
   options.method = method;

@@ -24,7 +24,7 @@ std::vector<std::uint64_t> served(std::span<const PatternColumn> columns,
 }
 
 TEST(GeneratePatterns, SolvesTheTextbookInstance) {
-  GenerateOptions options;
+  ColumnOptions options;
   options.gap = 1e-9;
   const GeneratedPatterns found = generate_patterns(rolls(), {}, options);
   EXPECT_TRUE(found.complete);
@@ -34,7 +34,7 @@ TEST(GeneratePatterns, SolvesTheTextbookInstance) {
 }
 
 TEST(GeneratePatterns, EndsEarlyWhenThatIsEnough) {
-  GenerateOptions options;
+  ColumnOptions options;
   options.hopeless = 1e9;
   const GeneratedPatterns first = generate_patterns(rolls(), {}, options);
   EXPECT_FALSE(first.complete);
@@ -55,7 +55,7 @@ TEST(GeneratePatterns, EndsEarlyWhenThatIsEnough) {
 }
 
 TEST(GeneratePatterns, GivenColumnsAreUsed) {
-  GenerateOptions options;
+  ColumnOptions options;
   options.gap = 1e-9;
   const PatternColumn mixed = {{1, 1}, {2, 2}};
   const GeneratedPatterns found = generate_patterns(rolls(), {mixed, mixed}, options);
@@ -65,7 +65,7 @@ TEST(GeneratePatterns, GivenColumnsAreUsed) {
 }
 
 TEST(WholePatterns, ServeAlmostAllOfTheTextbookInstance) {
-  GenerateOptions options;
+  ColumnOptions options;
   options.gap = 1e-9;
   const GeneratedPatterns found = generate_patterns(rolls(), {}, options);
   const std::vector<std::uint64_t> demand = {97, 610, 395, 211};

@@ -25,7 +25,8 @@ TEST(PaddedPacks, AGroupOfNoneIsAnError) {
   const std::vector<std::uint32_t> order{0};
   const std::string random = message_of<UserError>([&] { random_packs(order, 0); });
   EXPECT_NE(random.find("method random"), std::string::npos) << random;
-  EXPECT_NE(random.find("samples_per_pack"), std::string::npos) << random;
+  EXPECT_NE(random.find("balance.samples_per_pack in a recipe"), std::string::npos) << random;
+  EXPECT_NE(random.find("--samples-per-pack on the command line"), std::string::npos) << random;
   const std::vector<std::uint32_t> rows{1};
   const std::string length = message_of<UserError>([&] { length_packs({rows, 1}, 0, order, 0); });
   EXPECT_NE(length.find("method length"), std::string::npos) << length;

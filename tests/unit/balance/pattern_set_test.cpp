@@ -132,6 +132,48 @@ TEST_F(PatternSetOfPictures, OtherCapsAreRefused) {
   EXPECT_THROW(pattern_packs(patterns, others, order), UserError);
 }
 
+TEST_F(PatternSetOfPictures, OtherStreamsOfTheSameCapAreRefused) {
+  const std::vector<std::string> names = {"vision", "tokens"}, others = {"tokens", "vision"};
+  SampleSizes named = sizes;
+  named.names = names;
+  const PackCaps one{{0, 5376}};
+  const PatternSet tokens = solve_patterns(PackLimits(named, one, {}), order, kKeep);
+  ASSERT_FALSE(tokens.empty());
+  EXPECT_TRUE(tokens.fits(PackLimits(named, one, {})));
+  EXPECT_TRUE(tokens.fits(PackLimits(sizes, one, {})));  // without names the place decides
+  EXPECT_FALSE(tokens.fits(PackLimits(named, PackCaps{{5376}}, {})));
+  named.names = others;
+  EXPECT_FALSE(tokens.fits(PackLimits(named, one, {})));
+}
+
+TEST_F(PatternSetOfPictures, OtherCostsUnderTheSameCapAreRefused) {
+  PackCaps caps = set.caps;
+  caps.cost = 5000;
+  const std::vector<StreamCost> costs = {{100, 0}, {1, 0}}, others = {{90, 0}, {1, 0}};
+  const PatternSet with_cost = solve_patterns(PackLimits(sizes, caps, costs), order, kKeep);
+  EXPECT_TRUE(with_cost.fits(PackLimits(sizes, caps, costs)));
+  EXPECT_FALSE(with_cost.fits(PackLimits(sizes, caps, others)));
+  caps.cost = 6000;
+  EXPECT_FALSE(with_cost.fits(PackLimits(sizes, caps, costs)));
+}
+
+TEST_F(PatternSetOfPictures, OtherDataIsPackedBySearch) {
+  // Under the same caps, but sizes that the types are far too coarse for.
+  SampleSet wide = testing::modality_mix(2, 3000, 1);
+  const SampleSizes wide_sizes = wide.sizes();
+  PackCaps caps{{4096, 8192}};
+  SampleSet small = testing::tiled_pictures(3000, 3);
+  const SampleSizes small_sizes = small.sizes();
+  const PatternSet others =
+      solve_patterns(PackLimits(small_sizes, caps, {}), shuffled_samples(small_sizes, 1), kKeep);
+  ASSERT_FALSE(others.empty());
+  const PackLimits wide_limits(wide_sizes, caps, {});
+  const auto wide_order = shuffled_samples(wide_sizes, 2);
+  const Packs packs = pattern_packs(others, wide_limits, wide_order);
+  expect_sound(packs, wide_limits, wide_order);
+  EXPECT_EQ(packs.size(), window_packs(wide_limits, wide_order).size());
+}
+
 TEST_F(PatternSetOfPictures, SolvingIsDeterministicAndReportsProgress) {
   PatternOptions options = kKeep;
   int calls = 0;

@@ -372,6 +372,9 @@ TEST(Sampler, PatternsAreSolvedOnceAndCanBeHandedOver) {
   EXPECT_EQ(other.patterns(), patterns);
   EXPECT_EQ(packs_of(other.epoch(1)), second);
 
+  options.caps.rows[1] += 1;
+  EXPECT_THROW(Sampler(set.sizes(), options), UserError);  // the patterns are of other caps
+
   options.method = PackMethod::kBestFitDecreasing;
   options.patterns = nullptr;
   EXPECT_TRUE(Sampler(set.sizes(), options).patterns()->empty());

@@ -34,9 +34,10 @@ TEST(ScreenSamples, ErrorListsEachWithItsCaps) {
   const std::string message =
       message_of<UserError>([&] { screen_samples(limits, OversizePolicy::kError); });
   EXPECT_EQ(message,
-            "balance: 3 samples do not fit into a pack alone. Raise the cap (--cap on the command "
-            "line, balance.text_cap or balance.vision_cap in a recipe), leave them out with "
-            "--oversize reject, or give each a pack of its own with --oversize alone:\n"
+            "balance: 3 samples do not fit into a pack alone. Raise the cap, leave them out "
+            "(balance.oversize = \"reject\" in a recipe, --oversize reject on the command line, "
+            "oversize=\"reject\" in Python), or give each a pack of its own (\"alone\" in place of "
+            "\"reject\"):\n"
             "  sample 1: 9 vision, cap 8\n"
             "  sample 2: 70 tokens, cap 64\n"
             "  sample 3: 10 vision, cap 8; 99 tokens, cap 64");
@@ -48,6 +49,7 @@ TEST(ScreenSamples, ErrorOfOneSampleIsInTheSingular) {
   const std::string message =
       message_of<UserError>([&] { screen_samples(limits, OversizePolicy::kError); });
   EXPECT_NE(message.find("1 sample does not fit"), std::string::npos) << message;
+  EXPECT_NE(message.find("leave it out"), std::string::npos) << message;
 }
 
 TEST(ScreenSamples, ErrorListsTenAndTheirNumber) {

@@ -222,6 +222,15 @@ TEST(StreamPacker, RefusesOptionsThatCannotWork) {
     });
   };
   EXPECT_THAT(with([](auto& o) { o.num_streams = 0; }), HasSubstr("num_streams is 0"));
+  const auto streams = [&](int count) {
+    return with([count](auto& o) {
+      o.num_streams = count;
+      o.names.clear();
+      o.costs.assign(static_cast<std::size_t>(count), {1, 0});
+    });
+  };
+  EXPECT_EQ(streams(8), "no error");
+  EXPECT_THAT(streams(9), HasSubstr("num_streams is 9; it must be from 1 to 8"));
   EXPECT_THAT(with([](auto& o) { o.costs.pop_back(); }), HasSubstr("1 costs for 2 streams"));
   EXPECT_THAT(with([](auto& o) { o.caps.rows.push_back(4); }), HasSubstr("3 caps"));
   EXPECT_THAT(with([](auto& o) { o.names.pop_back(); }), HasSubstr("1 names"));

@@ -44,24 +44,27 @@ TEST(TypeTree, EqualSizesAreOneType) {
   EXPECT_NE(tree.type_of(limits, 0), tree.type_of(limits, 2));
 }
 
-TEST(ChooseUnits, KeepsFewValuesExactAndMakesTheGridSmallEnough) {
+TEST(ChooseGrid, KeepsFewValuesExactAndMakesTheGridSmallEnough) {
   const testing::SampleSet set = testing::tiled_pictures(2000, 1);
   const SampleSizes sizes = set.sizes();
   const PackLimits limits(sizes, set.caps, {});
   const auto order = random_permutation(2000, CounterRng(1));
-  const auto units = choose_units(limits, order, 20000);
+  const auto units = choose_grid(limits, order, 20000).units;
   EXPECT_EQ(units[0], 1U);
   EXPECT_GT(units[1], 1U);
   EXPECT_LE((16 / units[0] + 1) * (5376 / units[1] + 1), 20000U);
 }
 
-TEST(ChooseUnits, HugeCapsGetCoarseCells) {
+TEST(ChooseGrid, HugeCapsGetCoarseCells) {
   const std::vector<std::uint32_t> rows = {4000000000U, 3000000000U, 7};
   const SampleSizes sizes{rows, 1};
   const PackCaps caps{{std::uint64_t{1} << 62}};
   const PackLimits limits(sizes, caps, {});
-  const auto units = choose_units(limits, std::vector<std::uint32_t>{0, 1, 2}, 1 << 16);
-  EXPECT_LE(limits.cap(0) / units[0], std::uint64_t{1} << 16);
+  const PatternGrid grid = choose_grid(limits, std::vector<std::uint32_t>{0, 1, 2}, 1 << 16);
+  // No more than the sum of all sizes counts.
+  EXPECT_LE(grid.caps[0] + 1, std::uint32_t{1} << 16);
+  EXPECT_LE(grid.units[0] * grid.caps[0], std::uint64_t{7000000007});
+  EXPECT_GE(grid.units[0] * (grid.caps[0] + 1), std::uint64_t{7000000007});
 }
 
 TEST(GridProblem, RoundsUpOrDownAndLeavesOutWhatHasNoSize) {
@@ -70,18 +73,18 @@ TEST(GridProblem, RoundsUpOrDownAndLeavesOutWhatHasNoSize) {
   const PackCaps caps{{20}};
   const PackLimits limits(sizes, caps, {});
   const std::vector<std::uint32_t> order = {0, 1, 2, 3};
-  const std::vector<std::uint64_t> units = {4};
+  const PatternGrid cells = {{4}, {5}};
   const TypeTree tree = build_types(limits, order, std::vector<std::uint64_t>{1}, 10);
   const auto demand = type_samples(tree, limits, order).demand;
-  const GridProblem up = grid_problem(tree, limits, units, demand, Rounding::kUp);
+  const GridProblem up = grid_problem(tree, cells, demand, Rounding::kUp);
   EXPECT_EQ(up.problem.caps, (std::vector<std::uint32_t>{5}));
-  std::vector<std::uint32_t> cells = up.problem.cells;
-  std::sort(cells.begin(), cells.end());
-  EXPECT_EQ(cells, (std::vector<std::uint32_t>{1, 3, 4}));  // 3, 9 and 15; 0 is left out
-  const GridProblem down = grid_problem(tree, limits, units, demand, Rounding::kDown);
-  cells = down.problem.cells;
-  std::sort(cells.begin(), cells.end());
-  EXPECT_EQ(cells, (std::vector<std::uint32_t>{2, 3}));  // 3 has no size any more
+  std::vector<std::uint32_t> sorted = up.problem.cells;
+  std::sort(sorted.begin(), sorted.end());
+  EXPECT_EQ(sorted, (std::vector<std::uint32_t>{1, 3, 4}));  // 3, 9 and 15; 0 is left out
+  const GridProblem down = grid_problem(tree, cells, demand, Rounding::kDown);
+  sorted = down.problem.cells;
+  std::sort(sorted.begin(), sorted.end());
+  EXPECT_EQ(sorted, (std::vector<std::uint32_t>{2, 3}));  // 3 has no size any more
 }
 
 }  // namespace

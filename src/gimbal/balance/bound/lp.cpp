@@ -19,6 +19,12 @@ constexpr std::size_t kBoundStates = 1 << 16;
 // The bound is exact but for a division: a pack is never claimed for its rounding error.
 constexpr double kSlack = 1e-3;
 
+LpEnd end_of(const GeneratedPatterns& found, const ColumnOptions& options) {
+  if (found.complete) return LpEnd::kSolved;
+  if (found.bound > options.enough) return LpEnd::kMetKnown;
+  return found.value < options.hopeless ? LpEnd::kBelowFast : LpEnd::kStopped;
+}
+
 }  // namespace
 
 LpBound lp_lower_bound(const PackLimits& limits, std::span<const std::uint32_t> order,
@@ -38,17 +44,24 @@ LpBound lp_lower_bound(const PackLimits& limits, std::span<const std::uint32_t> 
   }
   const auto alone = static_cast<double>(order.size() - fitting.size());
   if (fitting.empty() || bound.packs == known_packs) {
-    bound.complete = true;
+    bound.end = bound.packs == known_packs ? LpEnd::kMetKnown : LpEnd::kSolved;
     return bound;
   }
-  const std::vector<std::uint64_t> units = choose_units(limits, fitting, kBoundStates);
+  const PatternGrid cells = choose_grid(limits, fitting, kBoundStates);
   constexpr auto kSteps = static_cast<double>(std::size(kTypeSteps));
-  for (std::size_t step = 0; step < std::size(kTypeSteps) && seconds() < max_seconds; ++step) {
-    const TypeTree tree = build_types(limits, fitting, units, kTypeSteps[step]);
+  for (std::size_t step = 0; step < std::size(kTypeSteps); ++step) {
+    if (seconds() >= max_seconds) {
+      bound.end = LpEnd::kStopped;
+      break;
+    }
+    const TypeTree tree = build_types(limits, fitting, cells.units, kTypeSteps[step]);
     const std::vector<std::uint64_t> demand = type_samples(tree, limits, fitting).demand;
-    const GridProblem grid = grid_problem(tree, limits, units, demand, Rounding::kDown);
-    if (grid.types.empty()) break;
-    GenerateOptions options;
+    const GridProblem grid = grid_problem(tree, cells, demand, Rounding::kDown);
+    if (grid.types.empty()) {  // nothing has rows
+      bound.end = LpEnd::kSolved;
+      break;
+    }
+    ColumnOptions options;
     options.max_seconds = max_seconds - seconds();
     if (known_packs > 0) options.enough = static_cast<double>(known_packs) - 1 + kSlack - alone;
     options.hopeless = static_cast<double>(bound.packs) - alone;
@@ -59,11 +72,14 @@ LpBound lp_lower_bound(const PackLimits& limits, std::span<const std::uint32_t> 
     }
     const GeneratedPatterns found = generate_patterns(grid.problem, {}, options);
     bound.value = std::max(bound.value, found.bound + alone);
-    bound.complete = found.complete;
+    bound.end = end_of(found, options);
     const double whole = std::ceil(bound.value - kSlack);
     bound.packs = std::max(bound.packs, static_cast<std::uint64_t>(whole));
-    if (bound.packs == known_packs) bound.complete = true;
-    if (bound.packs == known_packs || tree.num_types() < kTypeSteps[step]) break;
+    if (bound.packs == known_packs) bound.end = LpEnd::kMetKnown;
+    if (bound.end == LpEnd::kMetKnown || bound.end == LpEnd::kStopped ||
+        tree.num_types() < kTypeSteps[step]) {
+      break;
+    }
   }
   bound.seconds = seconds();
   return bound;

@@ -9,11 +9,18 @@
 
 namespace gimbal {
 
+/// Why the search for the bound ended. kSolved: the LP's value is known. kMetKnown: the bound is as
+/// high as the known packing. kBelowFast: the value cannot exceed the fast bound any more.
+/// kStopped: by time or by `progress`.
+enum class LpEnd { kSolved, kMetKnown, kBelowFast, kStopped };
+
 struct LpBound {
   std::uint64_t packs = 0;  // no packing has fewer; at least the fast bound
-  double value = 0;         // of the LP before rounding up; 0 when the LP was not solved
-  bool complete = false;    // false: stopped by time; the bound is true all the same
+  double value = 0;         // proven of the LP, before rounding up; 0 when it was not tried
+  LpEnd end = LpEnd::kStopped;
   double seconds = 0;
+  /// False: more time could raise the bound; it is true all the same.
+  bool complete() const { return end != LpEnd::kStopped; }
 };
 
 /// Sizes are rounded down to types, so that the bound holds for the real sizes. When stopped early

@@ -35,24 +35,20 @@ class CapSweep {
     check();
     search_.caps.rows.resize(streams_, 0);
     search_.caps.rows[stream()] = 0;
-    find_eligible();
+    obstacle_ = find_eligible();
+    if (!obstacle_.empty()) return;
     measure();
-    if (search_.memory_bytes > 0) check_budget();
-    draw_resamplings();
+    if (search_.memory_bytes > 0) obstacle_ = budget_obstacle();
+    if (obstacle_.empty()) obstacle_ = figures_obstacle();
   }
 
+  // Why the data allow no choice; empty: they do.
+  const std::string& obstacle() const { return obstacle_; }
+
   CapChoice run() {
+    draw_resamplings();
     CapChoice choice;
-    const double pack_samples = samples_per_pack();
-    GIMBAL_USER_CHECK(pack_samples < kUnlimited, "balance: cannot choose a cap on ", name(stream()),
-                      ": no sample has rows in a stream with a cap or with bytes per row; give the "
-                      "cap as a number");
-    choice.closed_form = rows_as_cap(pack_samples * mean_rows_[stream()]);
-    overhead_ = search_.pack_overhead.value_or(kDefaultOverhead * pack_samples * mean_cost_);
-    // Leaves room for sums over packs.
-    GIMBAL_USER_CHECK(mean_cost_ + overhead_ < 0x1p900,
-                      "balance: choosing a cap: the costs are too large to add up; give the cost "
-                      "coefficients and the overhead in a larger unit");
+    choice.closed_form = rows_as_cap(samples_per_pack() * mean_rows_[stream()]);
     choice.pack_overhead = overhead_;
     const std::uint64_t low = least_cap(stream());
     const std::uint64_t high = highest_cap(low, choice.closed_form);
@@ -92,13 +88,15 @@ class CapSweep {
   }
 
   // The samples that the given caps allow.
-  void find_eligible() {
+  std::string find_eligible() {
     const bool capped = search_.caps.samples > 0 || search_.caps.cost > 0 ||
                         std::any_of(search_.caps.rows.begin(), search_.caps.rows.end(),
                                     [](std::uint64_t cap) { return cap > 0; });
-    GIMBAL_USER_CHECK(capped || search_.memory_bytes > 0, "balance: cannot choose a cap on ",
-                      name(stream()), ": give the cap of another stream (--cap NAME=ROWS), or a ",
-                      "memory budget with bytes per row");
+    if (!capped && search_.memory_bytes == 0) {
+      return concat("balance: cannot choose a cap on ", name(stream()),
+                    ": give the cap of another stream (--cap NAME=ROWS), or a memory budget with "
+                    "bytes per row");
+    }
     const auto count = static_cast<std::uint32_t>(sizes_.num_samples());
     eligible_.reserve(count);
     if (!capped) {
@@ -108,10 +106,10 @@ class CapSweep {
       for (std::uint32_t i = 0; i < count; ++i)
         if (limits.fits_alone(i)) eligible_.push_back(i);
     }
-    GIMBAL_USER_CHECK(!eligible_.empty(), "balance: cannot choose a cap on ", name(stream()), ": ",
-                      count == 0
-                          ? "there are no samples"
-                          : "every sample exceeds the caps of the other streams; raise them");
+    if (!eligible_.empty()) return {};
+    return concat("balance: cannot choose a cap on ", name(stream()), ": ",
+                  count == 0 ? "there are no samples"
+                             : "every sample exceeds the caps of the other streams; raise them");
   }
 
   void measure() {
@@ -130,21 +128,39 @@ class CapSweep {
     mean_cost_ /= count;
   }
 
-  void check_budget() const {
+  std::string budget_obstacle() const {
     const double budget = search_.memory_bytes;
     for (const std::uint32_t i : eligible_) {
       double need = 0;
       for (std::size_t k = 0; k < streams_; ++k)
         need += sizes_.at(i, static_cast<int>(k)) * bytes(k);
-      GIMBAL_USER_CHECK(need <= budget, "balance: sample ", i, " alone needs ", need,
-                        " bytes, above the memory budget of ", budget,
-                        "; raise the budget or leave the sample out");
+      if (!(need <= budget)) {
+        return concat("balance: sample ", i, " alone needs ", need,
+                      " bytes, above the memory budget of ", budget,
+                      "; raise the budget or leave the sample out");
+      }
     }
     double need = 0;
     for (std::size_t k = 0; k < streams_; ++k) need += static_cast<double>(least_cap(k)) * bytes(k);
-    GIMBAL_USER_CHECK(need <= budget, "balance: caps that hold the largest sample of every stream ",
-                      "need ", need, " bytes, above the memory budget of ", budget,
-                      "; raise the budget or leave the largest samples out");
+    if (need <= budget) return {};
+    return concat("balance: caps that hold the largest sample of every stream need ", need,
+                  " bytes, above the memory budget of ", budget,
+                  "; raise the budget or leave the largest samples out");
+  }
+
+  // Sets the overhead.
+  std::string figures_obstacle() {
+    const double pack_samples = samples_per_pack();
+    if (!(pack_samples < kUnlimited)) {
+      return concat("balance: cannot choose a cap on ", name(stream()),
+                    ": no sample has rows in a stream with a cap or with bytes per row; give the "
+                    "cap as a number");
+    }
+    overhead_ = search_.pack_overhead.value_or(kDefaultOverhead * pack_samples * mean_cost_);
+    // Leaves room for sums over packs.
+    if (mean_cost_ + overhead_ < 0x1p900) return {};
+    return "balance: choosing a cap: the costs are too large to add up; give the cost coefficients "
+           "and the overhead in a larger unit";
   }
 
   // How many samples of mean size reach the first of the given limits.
@@ -293,13 +309,20 @@ class CapSweep {
   std::vector<std::uint64_t> max_rows_;
   double mean_cost_ = 0;
   double overhead_ = 0;
+  std::string obstacle_;
   std::vector<std::vector<std::uint32_t>> resamplings_;
 };
 
 }  // namespace
 
 CapChoice choose_cap(const SampleSizes& sizes, const CapSearch& search) {
-  return CapSweep(sizes, search).run();
+  CapSweep sweep(sizes, search);
+  GIMBAL_USER_CHECK(sweep.obstacle().empty(), sweep.obstacle());
+  return sweep.run();
+}
+
+bool can_choose_cap(const SampleSizes& sizes, const CapSearch& search) {
+  return CapSweep(sizes, search).obstacle().empty();
 }
 
 }  // namespace gimbal

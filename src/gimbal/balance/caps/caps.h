@@ -76,4 +76,8 @@ struct CapChoice {
 /// capped streams without rows, a sample that exceeds the budget, negative numbers or NaN.
 CapChoice choose_cap(const SampleSizes& sizes, const CapSearch& search);
 
+/// Whether the data and the other limits allow a choice; choose_cap then throws nothing. Throws
+/// UserError for numbers in `search` that are wrong whatever the data are: negative ones or NaN.
+bool can_choose_cap(const SampleSizes& sizes, const CapSearch& search);
+
 }  // namespace gimbal

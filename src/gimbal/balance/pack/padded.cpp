@@ -12,8 +12,9 @@ constexpr std::uint64_t kGroupsPerMegaBatch = 50;
 
 void check_group_size(std::uint64_t group_size, const char* method) {
   GIMBAL_USER_CHECK(group_size > 0, "balance: method ", method,
-                    " makes groups of a fixed number of samples; set balance.samples_per_pack "
-                    "(--samples on the command line) to at least 1");
+                    " makes groups of a fixed number of samples; set their number to at least 1 "
+                    "(balance.samples_per_pack in a recipe, --samples-per-pack on the command "
+                    "line)");
 }
 
 // Ends of groups of `group_size`; the last may be smaller.

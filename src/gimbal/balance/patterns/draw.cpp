@@ -19,6 +19,7 @@ constexpr int kAdaptRounds = 12;
 // Epochs up to this size are worth a search for single packs; the samples of the thinnest packs
 // that it may pack anew.
 constexpr std::size_t kRepairEpoch = 1 << 16;
+constexpr double kStrange = 0.03;  // rounding loss, see types.h
 constexpr std::size_t kRepairSamples = 2000;
 
 // The samples of an order, type by type, each type's in the order's (random) order.
@@ -79,9 +80,8 @@ struct UsedPatterns {
 };
 
 // The patterns for other numbers of samples per type: the known ones, and a few rounds more.
-UsedPatterns adapted(const PatternSet& set, const PackLimits& limits,
-                     std::span<const std::uint64_t> demand) {
-  const GridProblem grid = grid_problem(set.tree, limits, set.units, demand, Rounding::kUp);
+UsedPatterns adapted(const PatternSet& set, std::span<const std::uint64_t> demand) {
+  const GridProblem grid = grid_problem(set.tree, set.grid, demand, Rounding::kUp);
   if (grid.types.empty()) return {};
   std::vector<std::int64_t> place(demand.size(), -1);
   for (std::size_t i = 0; i < grid.types.size(); ++i)
@@ -95,7 +95,7 @@ UsedPatterns adapted(const PatternSet& set, const PackLimits& limits,
     }
     if (!column.empty()) known.push_back(std::move(column));
   }
-  GenerateOptions options;
+  ColumnOptions options;
   options.max_rounds = kAdaptRounds;
   GeneratedPatterns found = generate_patterns(grid.problem, std::move(known), options);
   UsedPatterns used{name_types(std::move(found.columns), grid.types), {}};
@@ -177,8 +177,13 @@ Packs pattern_packs(const PatternSet& set, const PackLimits& limits,
   TypedOrder typed = type_samples(set.tree, limits, order);
   std::vector<std::uint32_t> others;
   const std::vector<bool> fits = within_types(set, limits, order, typed, others);
-  const UsedPatterns used = typed.demand == set.demand ? UsedPatterns{set.patterns, set.use}
-                                                       : adapted(set, limits, typed.demand);
+  // Of other data than the patterns were solved for: search instead.
+  if (others.size() > order.size() / 50 ||
+      (typed.demand != set.demand &&
+       rounding_loss(set.tree, typed.demand, limits, order) > kStrange))
+    return window_packs(limits, order);
+  const UsedPatterns used =
+      typed.demand == set.demand ? UsedPatterns{set.patterns, set.use} : adapted(set, typed.demand);
   Packs packs;
   packs.samples.reserve(order.size());
   TypeBuckets buckets(typed, order, fits);

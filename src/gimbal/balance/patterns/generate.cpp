@@ -21,7 +21,7 @@ constexpr double kSmoothing = 0.6;
 
 class ColumnGenerator {
  public:
-  ColumnGenerator(const PatternProblem& problem, const GenerateOptions& options)
+  ColumnGenerator(const PatternProblem& problem, const ColumnOptions& options)
       : problem_(problem),
         options_(options),
         knapsack_(problem.cells, problem.caps),
@@ -149,7 +149,7 @@ class ColumnGenerator {
   }
 
   const PatternProblem& problem_;
-  const GenerateOptions& options_;
+  const ColumnOptions& options_;
   Knapsack knapsack_;
   MasterProblem master_;
   std::chrono::steady_clock::time_point start_;
@@ -162,7 +162,7 @@ class ColumnGenerator {
 }  // namespace
 
 GeneratedPatterns generate_patterns(const PatternProblem& problem, std::vector<PatternColumn> start,
-                                    const GenerateOptions& options) {
+                                    const ColumnOptions& options) {
   GIMBAL_CHECK(!problem.demand.empty());
   return ColumnGenerator(problem, options).run(std::move(start));
 }

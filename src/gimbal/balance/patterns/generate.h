@@ -18,7 +18,7 @@ struct PatternProblem {
   std::vector<double> demand;        // [types]
 };
 
-struct GenerateOptions {
+struct ColumnOptions {
   /// Ends when the proven gap between the patterns found and all patterns is below this share.
   double gap = 1e-4;
   double max_seconds = std::numeric_limits<double>::infinity();
@@ -43,6 +43,6 @@ struct GeneratedPatterns {
 };
 
 GeneratedPatterns generate_patterns(const PatternProblem& problem, std::vector<PatternColumn> start,
-                                    const GenerateOptions& options);
+                                    const ColumnOptions& options);
 
 }  // namespace gimbal

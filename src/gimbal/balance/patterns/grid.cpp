@@ -14,11 +14,23 @@ std::uint64_t cells_up(std::uint64_t demand, std::uint64_t unit) {
   return demand / unit + (demand % unit != 0 ? 1 : 0);
 }
 
+// The cap, or the sum of all demands where that is less.
+std::uint64_t needed_cap(const PackLimits& limits, int limit,
+                         std::span<const std::uint32_t> order) {
+  std::uint64_t left = limits.cap(limit);
+  for (const std::uint32_t sample : order) {
+    const std::uint64_t demand = limits.demand(sample, limit);
+    if (demand >= left) return limits.cap(limit);
+    left -= demand;
+  }
+  return std::max<std::uint64_t>(1, limits.cap(limit) - left);
+}
+
 // One limit: the demands of some samples, and what a cell size loses.
 class LimitUnits {
  public:
   LimitUnits(const PackLimits& limits, int limit, std::span<const std::uint32_t> order)
-      : cap_(limits.cap(limit)) {
+      : cap_(needed_cap(limits, limit, order)) {
     const std::size_t step = std::max<std::size_t>(1, order.size() / kUnitSamples);
     for (std::size_t i = 0; i < order.size(); i += step)
       demands_.push_back(limits.demand(order[i], limit));
@@ -27,6 +39,7 @@ class LimitUnits {
   }
 
   std::uint64_t unit() const { return unit_; }
+  std::uint64_t cells() const { return cap_ / unit_; }
   double log_cells(std::uint64_t unit) const {
     return std::log(static_cast<double>(cap_ / unit) + 1);
   }
@@ -57,7 +70,9 @@ class LimitUnits {
     Step best{0, 0};
     const double now = loss(unit_);
     const std::uint64_t stride = std::max<std::uint64_t>(1, unit_ / 8);
-    for (std::uint64_t unit = unit_ + stride; unit <= std::min(2 * unit_, cap_); unit += stride) {
+    const std::uint64_t most = unit_ > cap_ / 2 ? cap_ : 2 * unit_;
+    for (std::uint64_t unit = unit_; unit <= most - std::min(most, stride);) {
+      unit += stride;
       const double saved = log_cells(unit_) - log_cells(unit);
       if (saved <= 0) continue;
       const double price = std::max(0.0, scarce * (loss(unit) - now)) / saved;
@@ -75,9 +90,8 @@ class LimitUnits {
 
 }  // namespace
 
-std::vector<std::uint64_t> choose_units(const PackLimits& limits,
-                                        std::span<const std::uint32_t> order,
-                                        std::size_t max_states) {
+PatternGrid choose_grid(const PackLimits& limits, std::span<const std::uint32_t> order,
+                        std::size_t max_states) {
   std::vector<LimitUnits> dims;
   double most = 0;
   for (int l = 0; l < limits.count(); ++l) {
@@ -101,20 +115,20 @@ std::vector<std::uint64_t> choose_units(const PackLimits& limits,
     if (at == dims.size()) break;
     dims[at].set(best.unit);
   }
-  std::vector<std::uint64_t> units;
-  for (const LimitUnits& dim : dims) units.push_back(dim.unit());
-  return units;
+  PatternGrid grid;
+  for (const LimitUnits& dim : dims) {
+    grid.units.push_back(dim.unit());
+    grid.caps.push_back(static_cast<std::uint32_t>(dim.cells()));
+  }
+  return grid;
 }
 
-GridProblem grid_problem(const TypeTree& tree, const PackLimits& limits,
-                         std::span<const std::uint64_t> units,
+GridProblem grid_problem(const TypeTree& tree, const PatternGrid& pattern_grid,
                          std::span<const std::uint64_t> demand, Rounding rounding) {
   GridProblem grid;
-  const auto dims = static_cast<std::size_t>(limits.count());
-  for (std::size_t d = 0; d < dims; ++d) {
-    grid.problem.caps.push_back(
-        static_cast<std::uint32_t>(limits.cap(static_cast<int>(d)) / units[d]));
-  }
+  const std::vector<std::uint64_t>& units = pattern_grid.units;
+  const std::size_t dims = units.size();
+  grid.problem.caps = pattern_grid.caps;
   std::vector<std::uint32_t> cells(dims);
   for (std::uint32_t type = 0; type < tree.num_types(); ++type) {
     bool fits = true;

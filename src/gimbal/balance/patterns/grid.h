@@ -11,13 +11,18 @@
 
 namespace gimbal {
 
+/// Per limit the size of a cell, and how many of them fill a pack.
+struct PatternGrid {
+  std::vector<std::uint64_t> units;
+  std::vector<std::uint32_t> caps;
+};
+
 enum class Rounding { kUp, kDown };
 
-/// Per limit the size of a grid cell, such that the grid has at most `max_states` cells: the sizes
-/// for which rounding the demands of the samples up loses least.
-std::vector<std::uint64_t> choose_units(const PackLimits& limits,
-                                        std::span<const std::uint32_t> order,
-                                        std::size_t max_states);
+/// The grid with at most `max_states` cells for which rounding the demands of the samples up loses
+/// least. A cap above the sum of all demands limits nothing and is lowered to it.
+PatternGrid choose_grid(const PackLimits& limits, std::span<const std::uint32_t> order,
+                        std::size_t max_states);
 
 /// The types as a problem in grid cells. `problem.cells` row i belongs to type `types[i]`: types
 /// without demand, or without any size after rounding, are left out. Rounding up, a pattern is
@@ -27,8 +32,7 @@ struct GridProblem {
   PatternProblem problem;
   std::vector<std::uint32_t> types;
 };
-GridProblem grid_problem(const TypeTree& tree, const PackLimits& limits,
-                         std::span<const std::uint64_t> units,
+GridProblem grid_problem(const TypeTree& tree, const PatternGrid& pattern_grid,
                          std::span<const std::uint64_t> demand, Rounding rounding);
 
 /// Columns over the rows of a GridProblem as columns over the tree's types: `types` is the

@@ -53,10 +53,12 @@ TypeTree tree_from(const Json& json, std::size_t num_limits, const std::string& 
 // What no damaged file may have: the packing code relies on it.
 bool sound(const PatternSet& set) {
   const std::size_t dims = set.caps.size();
+  if (set.kinds.size() != dims || set.names.size() != dims) return false;
   if (set.patterns.empty()) return dims > 0 && set.use.empty() && set.tree.nodes.empty();
   const TypeTree& tree = set.tree;
   const std::size_t types = dims == 0 ? 0 : tree.high.size() / dims;
-  if (set.units.size() != dims || std::count(set.units.begin(), set.units.end(), 0U) > 0)
+  if (set.grid.units.size() != dims || set.grid.caps.size() != dims ||
+      std::count(set.grid.units.begin(), set.grid.units.end(), 0U) > 0)
     return false;
   if (types == 0 || tree.high.size() != types * dims || tree.low.size() != types * dims ||
       set.demand.size() != types || set.use.size() != set.patterns.size())
@@ -88,7 +90,10 @@ bool sound(const PatternSet& set) {
 bool PatternSet::fits(const PackLimits& limits) const {
   if (caps.size() != static_cast<std::size_t>(limits.count())) return false;
   for (int l = 0; l < limits.count(); ++l) {
-    if (caps[static_cast<std::size_t>(l)] != limits.cap(l)) return false;
+    const auto i = static_cast<std::size_t>(l);
+    const std::string name = limits.given_name(l);
+    if (caps[i] != limits.cap(l) || kinds[i] != limits.kind(l)) return false;
+    if (!names[i].empty() && !name.empty() && names[i] != name) return false;
   }
   return true;
 }
@@ -96,7 +101,10 @@ bool PatternSet::fits(const PackLimits& limits) const {
 std::uint64_t PatternSet::fingerprint() const {
   Fingerprint print;
   print.add_all(caps);
-  print.add_all(units);
+  for (const std::string& kind : kinds) print.add(hash_name(kind));
+  for (const std::string& name : names) print.add(hash_name(name));
+  print.add_all(grid.units);
+  print.add_all(grid.caps);
   print.add_all(tree.low);
   print.add_all(tree.high);
   for (const TypeTree::Node& node : tree.nodes) {
@@ -127,7 +135,10 @@ void save_patterns(const PatternSet& set, const std::filesystem::path& file) {
   const Json json = {{"format", kPatternFileFormat},
                      {"version", kPatternFileVersion},
                      {"caps", set.caps},
-                     {"units", set.units},
+                     {"kinds", set.kinds},
+                     {"names", set.names},
+                     {"units", set.grid.units},
+                     {"cells", set.grid.caps},
                      {"types", tree_json(set.tree)},
                      {"patterns", patterns},
                      {"demand", set.demand},
@@ -151,7 +162,10 @@ PatternSet load_patterns(const std::filesystem::path& file) {
                     ". Remove it to solve anew.");
   PatternSet set;
   set.caps = json_get<std::vector<std::uint64_t>>(json, "caps", where);
-  set.units = json_get<std::vector<std::uint64_t>>(json, "units", where);
+  set.kinds = json_get<std::vector<std::string>>(json, "kinds", where);
+  set.names = json_get<std::vector<std::string>>(json, "names", where);
+  set.grid.units = json_get<std::vector<std::uint64_t>>(json, "units", where);
+  set.grid.caps = json_get<std::vector<std::uint32_t>>(json, "cells", where);
   set.tree = tree_from(json_get<Json>(json, "types", where), set.caps.size(), where);
   using Rows = std::vector<std::vector<std::vector<std::uint32_t>>>;
   for (const auto& row : json_get<Rows>(json, "patterns", where)) {

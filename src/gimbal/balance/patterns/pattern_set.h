@@ -7,10 +7,12 @@
 #include <functional>
 #include <limits>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "gimbal/balance/limits.h"
 #include "gimbal/balance/packs.h"
+#include "gimbal/balance/patterns/grid.h"
 #include "gimbal/balance/patterns/knapsack.h"
 #include "gimbal/balance/patterns/types.h"
 
@@ -31,8 +33,10 @@ struct PatternOptions {
 
 /// The patterns of a data set under caps. Empty when the heuristic packs the samples better.
 struct PatternSet {
-  std::vector<std::uint64_t> caps;   // of the limits, in order
-  std::vector<std::uint64_t> units;  // per limit, the size of a grid cell
+  std::vector<std::uint64_t> caps;  // of the limits, in order
+  std::vector<std::string> kinds;   // PackLimits::kind of each
+  std::vector<std::string> names;   // PackLimits::given_name of each
+  PatternGrid grid;
   TypeTree tree;
   /// Patterns over the tree's types. Any choice of samples of these types fits into a pack, as long
   /// as none demands more than its type's `high`.
@@ -46,7 +50,8 @@ struct PatternSet {
   double seconds = 0;     // that solving took
 
   bool empty() const { return patterns.empty(); }
-  /// Whether the patterns were solved for these limits' caps.
+  /// Whether the patterns were solved for these limits: the same streams, caps and costs. Names are
+  /// compared where both have them.
   bool fits(const PackLimits& limits) const;
   /// Equal for equal patterns: what ranks compare. Does not depend on `seconds`.
   std::uint64_t fingerprint() const;

@@ -52,25 +52,6 @@ std::vector<PatternColumn> useful_columns(GeneratedPatterns& found, std::size_t 
   return columns;
 }
 
-// Volume of the samples in packs, by the limit that needs most: rounded up to types, over the real
-// one.
-double rounding_loss(const PatternSet& set, const PackLimits& limits,
-                     std::span<const std::uint32_t> order) {
-  double rounded = 0, real = 0;
-  const auto dims = static_cast<std::size_t>(limits.count());
-  for (std::size_t d = 0; d < dims; ++d) {
-    const auto cap = static_cast<double>(limits.cap(static_cast<int>(d)));
-    double up = 0, exact = 0;
-    for (std::size_t t = 0; t < set.demand.size(); ++t)
-      up += static_cast<double>(set.tree.high[t * dims + d]) * static_cast<double>(set.demand[t]);
-    for (const std::uint32_t sample : order)
-      exact += static_cast<double>(limits.demand(sample, static_cast<int>(d)));
-    rounded = std::max(rounded, up / cap);
-    real = std::max(real, exact / cap);
-  }
-  return real > 0 ? rounded / real - 1 : 0;
-}
-
 // Whether few samples are packed at the bound one by one: nothing is left to gain.
 bool heuristic_suffices(const PackLimits& limits, std::span<const std::uint32_t> order) {
   if (order.size() > kTrialSamples) return false;
@@ -93,7 +74,11 @@ bool heuristic_is_better(const PatternSet& set, const PackLimits& limits,
 
 PatternSet no_patterns(const PackLimits& limits) {
   PatternSet set;
-  for (int l = 0; l < limits.count(); ++l) set.caps.push_back(limits.cap(l));
+  for (int l = 0; l < limits.count(); ++l) {
+    set.caps.push_back(limits.cap(l));
+    set.kinds.push_back(limits.kind(l));
+    set.names.push_back(limits.given_name(l));
+  }
   return set;
 }
 
@@ -102,14 +87,14 @@ PatternSet solve_patterns(const PackLimits& limits, std::span<const std::uint32_
   const auto start = std::chrono::steady_clock::now();
   PatternSet set = no_patterns(limits);
   if (order.empty() || (options.compare && heuristic_suffices(limits, order))) return set;
-  set.units = choose_units(limits, order, kMaxStates);
-  set.tree = build_types(limits, order, set.units,
+  set.grid = choose_grid(limits, order, kMaxStates);
+  set.tree = build_types(limits, order, set.grid.units,
                          std::clamp<std::size_t>(order.size() / kTypeMembers, 1, kMaxTypes));
   set.demand = type_samples(set.tree, limits, order).demand;
-  const GridProblem grid = grid_problem(set.tree, limits, set.units, set.demand, Rounding::kUp);
+  const GridProblem grid = grid_problem(set.tree, set.grid, set.demand, Rounding::kUp);
   if (!grid.types.empty() &&
-      (!options.compare || rounding_loss(set, limits, order) < kMaxRoundingLoss)) {
-    GenerateOptions generate;
+      (!options.compare || rounding_loss(set.tree, set.demand, limits, order) < kMaxRoundingLoss)) {
+    ColumnOptions generate;
     generate.max_rounds = options.max_rounds;
     generate.max_seconds = options.max_seconds;
     generate.stall_rounds = kStallRounds;

@@ -231,4 +231,21 @@ TypedOrder type_samples(const TypeTree& tree, const PackLimits& limits,
   return typed;
 }
 
+double rounding_loss(const TypeTree& tree, std::span<const std::uint64_t> demand,
+                     const PackLimits& limits, std::span<const std::uint32_t> order) {
+  double rounded = 0, real = 0;
+  const auto dims = static_cast<std::size_t>(limits.count());
+  for (std::size_t d = 0; d < dims; ++d) {
+    const auto cap = static_cast<double>(limits.cap(static_cast<int>(d)));
+    double up = 0, exact = 0;
+    for (std::size_t t = 0; t < demand.size(); ++t)
+      up += static_cast<double>(tree.high[t * dims + d]) * static_cast<double>(demand[t]);
+    for (const std::uint32_t sample : order)
+      exact += static_cast<double>(limits.demand(sample, static_cast<int>(d)));
+    rounded = std::max(rounded, up / cap);
+    real = std::max(real, exact / cap);
+  }
+  return real > 0 ? rounded / real - 1 : 0;
+}
+
 }  // namespace gimbal

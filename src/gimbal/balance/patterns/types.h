@@ -43,4 +43,9 @@ struct TypedOrder {
 TypedOrder type_samples(const TypeTree& tree, const PackLimits& limits,
                         std::span<const std::uint32_t> order);
 
+/// How much larger the samples' volume (in packs, of the limit that needs most) becomes when each
+/// is rounded up to its type's `high`, as a share. `demand`: the samples of `order` per type.
+double rounding_loss(const TypeTree& tree, std::span<const std::uint64_t> demand,
+                     const PackLimits& limits, std::span<const std::uint32_t> order);
+
 }  // namespace gimbal

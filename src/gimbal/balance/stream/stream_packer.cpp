@@ -16,8 +16,10 @@ constexpr std::uint64_t kPlansPerTrial = 32;
 
 StreamPackerOptions checked_stream_options(StreamPackerOptions options) {
   constexpr std::uint64_t kMostSamples = std::uint64_t{1} << 31;
-  GIMBAL_USER_CHECK(options.num_streams >= 1, "stream packer: num_streams is ", options.num_streams,
-                    "; a sample has at least one stream");
+  constexpr int kMostStreams = 8;
+  GIMBAL_USER_CHECK(options.num_streams >= 1 && options.num_streams <= kMostStreams,
+                    "stream packer: num_streams is ", options.num_streams,
+                    "; it must be from 1 to ", kMostStreams);
   const auto streams = static_cast<std::size_t>(options.num_streams);
   GIMBAL_USER_CHECK(options.costs.size() == streams, "stream packer: ", options.costs.size(),
                     " costs for ", streams, " streams; give one per stream");
