@@ -149,4 +149,12 @@ void fill_fitted(OpenPacks& packs, std::uint32_t passes, std::uint32_t reach) {
   packs.shelve_all();
 }
 
+void fill_in_way(OpenPacks& packs, const FillWay& way, std::uint32_t reach) {
+  if (way.kind == FillWay::kFitted) {
+    fill_fitted(packs, way.passes, reach);
+  } else {
+    fill_best_fit(packs, way.kind == FillWay::kBestFitDecreasing);
+  }
+}
+
 }  // namespace gimbal

@@ -20,4 +20,17 @@ void fill_best_fit(OpenPacks& packs, bool decreasing);
 /// small items too early.
 void fill_fitted(OpenPacks& packs, std::uint32_t passes, std::uint32_t reach);
 
+/// One of the ways to fill packs. No way is best for all mixes: what pays is to finish each pack
+/// well (fitted) where sizes are many, to take the largest first where few sizes decide, and to
+/// weigh the scarcest limit alone (sharpness, see FillScale::sharpened) where one is much scarcer
+/// than the others.
+struct FillWay {
+  enum Kind { kFitted, kBestFit, kBestFitDecreasing } kind;
+  std::uint32_t passes;  // of fill_fitted
+  int sharpness;
+};
+
+/// Fills the packs in this way. `reach` is fill_fitted's.
+void fill_in_way(OpenPacks& packs, const FillWay& way, std::uint32_t reach);
+
 }  // namespace gimbal

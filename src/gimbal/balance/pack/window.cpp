@@ -34,14 +34,7 @@ constexpr std::uint64_t kLeastWork = 300;
 constexpr std::uint64_t kTotalWork = 250'000'000;
 constexpr std::uint64_t kMostWork = 2000;
 
-// How a window is filled. No way is best for all mixes: what pays is to finish each pack well
-// (fitted) where sizes are many, to take the largest first where few sizes decide, and to weigh the
-// scarcest limit alone where one is much scarcer than the others.
-struct FillWay {
-  enum Kind { kFitted, kBestFit, kBestFitDecreasing } kind;
-  std::uint32_t passes;
-  int sharpness;
-};
+// How a window is filled: tried in this order.
 constexpr std::array<FillWay, 11> kFillWays{{{FillWay::kFitted, 0, 64},
                                              {FillWay::kFitted, 0, 1},
                                              {FillWay::kFitted, 20, 64},
@@ -86,11 +79,7 @@ class WindowPacker {
  private:
   void pack(std::span<const std::uint32_t> pool) {
     open_.load(pool);
-    if (way_.kind == FillWay::kFitted) {
-      fill_fitted(open_, way_.passes, reach_);
-    } else {
-      fill_best_fit(open_, way_.kind == FillWay::kBestFitDecreasing);
-    }
+    fill_in_way(open_, way_, reach_);
     const double tried = kTriedShare * static_cast<double>(open_.shelf().size());
     empty_thin_packs(
         open_, {static_cast<std::uint32_t>(tried) + 1, 1.0 / 256, work_per_sample_ * pool.size()});

@@ -20,34 +20,24 @@ constexpr std::uint32_t kEmptiedDivisor = 5;
 constexpr double kLeastGain = 1.0 / 256;
 constexpr std::uint64_t kSearchWork = 300;
 
-// No way is best for all mixes: fitted packs where sizes are many, the largest first where few
-// sizes decide; sharp weights where one limit is much scarcer than the others.
-struct BatchWay {
-  enum Kind { kFitted, kBestFit, kBestFitDecreasing } kind;
-  std::uint32_t passes;
-  int sharpness;
-};
-constexpr std::array<BatchWay, 6> kBatchWays{{{BatchWay::kFitted, 0, 64},
-                                              {BatchWay::kFitted, 0, 1},
-                                              {BatchWay::kFitted, 20, 64},
-                                              {BatchWay::kFitted, 20, 1},
-                                              {BatchWay::kBestFit, 0, 8},
-                                              {BatchWay::kBestFitDecreasing, 0, 1}}};
+// Fewer ways than for an epoch: one is chosen every few batches.
+constexpr std::array<FillWay, 6> kBatchWays{{{FillWay::kFitted, 0, 64},
+                                             {FillWay::kFitted, 0, 1},
+                                             {FillWay::kFitted, 20, 64},
+                                             {FillWay::kFitted, 20, 1},
+                                             {FillWay::kBestFit, 0, 8},
+                                             {FillWay::kBestFitDecreasing, 0, 1}}};
 
 }  // namespace
 
 Packs batch_packs(const PackLimits& limits, std::span<const std::uint32_t> order, PackWay way) {
   GIMBAL_CHECK(way < kBatchWays.size(), "pack way ", way);
   if (order.empty()) return {};
-  const BatchWay& chosen = kBatchWays[way];
+  const FillWay& chosen = kBatchWays[way];
   const FillScale scale = FillScale(limits, order).sharpened(chosen.sharpness);
   OpenPacks open(limits, scale);
   open.load(order);
-  if (chosen.kind == BatchWay::kFitted) {
-    fill_fitted(open, chosen.passes, kFitReach);
-  } else {
-    fill_best_fit(open, chosen.kind == BatchWay::kBestFitDecreasing);
-  }
+  fill_in_way(open, chosen, kFitReach);
   const auto tried = static_cast<std::uint32_t>(open.shelf().size()) / kEmptiedDivisor + 1;
   empty_thin_packs(open, {tried, kLeastGain, kSearchWork * order.size()});
   Packs packs;
