@@ -81,7 +81,7 @@ def train(arguments: argparse.Namespace) -> list[float]:
             if i % sampler.batches_per_step:
                 continue
             # The samples of this step over all ranks are known from the packs: no communication.
-            step = (begun + i * world_size) // sampler.packs_per_step - 1
+            step = begun // sampler.packs_per_step + i // sampler.batches_per_step - 1
             count = sum(len(sampler.packed.pack(step, p)) for p in range(sampler.packs_per_step))
             losses.append(reduce_step(model, total, count, world_size))
             optimizer.step()
@@ -97,6 +97,8 @@ def train(arguments: argparse.Namespace) -> list[float]:
     if rank == 0:
         print(f"step {steps_done}, epoch {sampler.epoch}, loss {losses[-1]:.4f}" if losses else "nothing left to do")
     if world_size > 1:
+        # A rank that leaves while another one still talks to it would end that one with an error.
+        dist.barrier()
         dist.destroy_process_group()
     return losses
 

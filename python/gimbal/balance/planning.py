@@ -73,10 +73,12 @@ def choose_cap(
 ) -> CapChoice:
     """The cap of one stream with the least predicted time per sample.
 
-    caps: those of the other streams (the entry of `stream` is ignored). memory_bytes, bytes_per_row: a memory budget, which what
+    caps: those of the other streams (an entry for `stream` may be there and is ignored). memory_bytes, bytes_per_row: a memory budget, which what
     the sought cap leaves is shared out of; the other caps may then be None. pack_overhead: fixed cost of a pack, by default 2 % of a pack's. phases_in_parallel: the streams' work is on different ranks
     (pipeline stages), so that a pack takes as long as its most loaded stream.
     """
+    if isinstance(caps, Mapping) and isinstance(stream, str):
+        caps = {stream: None, **caps}
     problem = make_problem(sizes, caps, costs=costs, pairs=pairs, names=names, samples_per_pack=samples_per_pack)
     number = problem.stream(stream)
     problem.caps[number] = 0

@@ -16,7 +16,7 @@ from gimbal.balance import StreamPacker, choose_cap, lower_bound, model_costs, p
 
 def test_chooses_a_cap_with_its_curve() -> None:
     table = read_lengths(LENGTHS)
-    choice = choose_cap(table, "vision", {"vision": None, "tokens": 5376}, costs={"vision": 300, "tokens": 1})
+    choice = choose_cap(table, "vision", {"tokens": 5376}, costs={"vision": 300, "tokens": 1})
     assert choice.caps == {"vision": choice.cap, "tokens": 5376}
     best = min(point.cost_per_sample for point in choice.curve)
     chosen = next(point for point in choice.curve if point.caps["vision"] == choice.cap)
