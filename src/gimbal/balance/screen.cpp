@@ -22,7 +22,8 @@ std::string excess(const PackLimits& limits, std::uint32_t sample) {
                                  const std::function<std::string(std::uint32_t)>& describe) {
   std::string message = concat(
       "balance: ", number, number == 1 ? " sample does not fit" : " samples do not fit",
-      " into a pack alone. Raise the cap, leave ", number == 1 ? "it" : "them",
+      " into a pack alone. Raise the cap (balance.text_cap, balance.vision_cap or --cap), leave ",
+      number == 1 ? "it" : "them",
       " out (balance.oversize = \"reject\" in a recipe, --oversize reject on the command line, "
       "oversize=\"reject\" in Python), or give each a pack of its own (\"alone\" in place of "
       "\"reject\"):");

@@ -34,7 +34,8 @@ TEST(ScreenSamples, ErrorListsEachWithItsCaps) {
   const std::string message =
       message_of<UserError>([&] { screen_samples(limits, OversizePolicy::kError); });
   EXPECT_EQ(message,
-            "balance: 3 samples do not fit into a pack alone. Raise the cap, leave them out "
+            "balance: 3 samples do not fit into a pack alone. Raise the cap (balance.text_cap, "
+            "balance.vision_cap or --cap), leave them out "
             "(balance.oversize = \"reject\" in a recipe, --oversize reject on the command line, "
             "oversize=\"reject\" in Python), or give each a pack of its own (\"alone\" in place of "
             "\"reject\"):\n"
