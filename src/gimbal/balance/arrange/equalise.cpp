@@ -12,7 +12,7 @@ namespace {
 // Packs are made alike in groups whose samples' sizes fit into a cache.
 constexpr std::size_t kGroupPacks = 32768;
 // Rounds of exchanges: of a large epoch, whose slots find alike packs anyway, and of a smaller one.
-constexpr std::size_t kManyPacks = std::size_t{1} << 20;
+constexpr std::size_t kManyPacks = std::size_t{1} << 18;
 constexpr std::size_t kFewRounds = 3;
 constexpr std::size_t kMostRounds = 10;
 // A round that leaves more than this share of the spread was the last one.
