@@ -138,13 +138,13 @@ std::vector<std::size_t> thinnest_packs(const Packs& packs, const PackLimits& li
   return order;
 }
 
-// Adds packs of the samples that the patterns left over. When that is above the bound, they are
-// packed anew together with the thinnest packs.
+// Adds packs of the samples of `order` that the patterns left over. When that is above the bound,
+// they are packed anew together with the thinnest packs.
 void pack_rest(Packs& packs, const PackLimits& limits, std::vector<std::uint32_t> rest,
-               std::uint64_t bound) {
+               std::span<const std::uint32_t> order) {
   const Packs left = packs_in_random_order(limits, rest);
   const bool repair =
-      packs.samples.size() + rest.size() <= kRepairEpoch && packs.size() + left.size() > bound;
+      order.size() <= kRepairEpoch && packs.size() + left.size() > fast_lower_bound(limits, order);
   const std::vector<std::size_t> thin =
       repair ? thinnest_packs(packs, limits) : std::vector<std::size_t>{};
   for (const std::size_t p : thin) rest.insert(rest.end(), packs[p].begin(), packs[p].end());
@@ -199,7 +199,7 @@ Packs pattern_packs(const PatternSet& set, const PackLimits& limits,
   }
   const std::vector<std::uint32_t> left = buckets.rest();
   others.insert(others.end(), left.begin(), left.end());
-  pack_rest(packs, limits, std::move(others), fast_lower_bound(limits, order));
+  pack_rest(packs, limits, std::move(others), order);
   return packs;
 }
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 
 #include "gimbal/balance/bound/fast.h"
 #include "gimbal/balance/pack/methods.h"
@@ -52,22 +53,32 @@ std::vector<PatternColumn> useful_columns(GeneratedPatterns& found, std::size_t 
   return columns;
 }
 
-// Whether few samples are packed at the bound one by one: nothing is left to gain.
-bool heuristic_suffices(const PackLimits& limits, std::span<const std::uint32_t> order) {
-  if (order.size() > kTrialSamples) return false;
-  const auto bound = static_cast<double>(fast_lower_bound(limits, order));
-  return static_cast<double>(window_packs(limits, order).size()) <= bound * (1 + kNegligible);
+// One-by-one packing of the samples, or of a part where they are many: what patterns compete with.
+struct SearchTrial {
+  std::span<const std::uint32_t> samples;
+  bool of_all;
+  double packs;
+};
+
+SearchTrial try_search(const PackLimits& limits, std::span<const std::uint32_t> order) {
+  const auto some = order.first(std::min(order.size(), kTrialSamples));
+  return {some, some.size() == order.size(),
+          static_cast<double>(window_packs(limits, some).size())};
 }
 
-// Whether one-by-one packing needs fewer packs, by a trial. On a part of the samples the patterns'
-// left-overs weigh more than on all; it has to be clearly better there.
-bool heuristic_is_better(const PatternSet& set, const PackLimits& limits,
-                         std::span<const std::uint32_t> order) {
-  const auto some = order.first(std::min(order.size(), kTrialSamples));
-  const double margin = some.size() < order.size() ? kTrialMargin : 0;
-  const auto by_patterns = static_cast<double>(pattern_packs(set, limits, some).size());
-  const auto by_search = static_cast<double>(window_packs(limits, some).size());
-  return by_search < by_patterns * (1 - margin);
+// Whether all samples are packed at the bound one by one: nothing is left to gain.
+bool search_suffices(const SearchTrial& search, const PackLimits& limits) {
+  if (!search.of_all) return false;
+  const auto bound = static_cast<double>(fast_lower_bound(limits, search.samples));
+  return search.packs <= bound * (1 + kNegligible);
+}
+
+// Whether one-by-one packing needs fewer packs. On a part of the samples the patterns' left-overs
+// weigh more than on all; it has to be clearly better there.
+bool search_is_better(const SearchTrial& search, const PatternSet& set, const PackLimits& limits) {
+  const double margin = search.of_all ? 0 : kTrialMargin;
+  const auto by_patterns = static_cast<double>(pattern_packs(set, limits, search.samples).size());
+  return search.packs < by_patterns * (1 - margin);
 }
 
 }  // namespace
@@ -86,7 +97,10 @@ PatternSet solve_patterns(const PackLimits& limits, std::span<const std::uint32_
                           const PatternOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   PatternSet set = no_patterns(limits);
-  if (order.empty() || (options.compare && heuristic_suffices(limits, order))) return set;
+  if (order.empty()) return set;
+  std::optional<SearchTrial> search;
+  if (options.compare) search = try_search(limits, order);
+  if (search && search_suffices(*search, limits)) return set;
   set.grid = choose_grid(limits, order, kMaxStates);
   set.tree = build_types(limits, order, set.grid.units,
                          std::clamp<std::size_t>(order.size() / kTypeMembers, 1, kMaxTypes));
@@ -104,9 +118,7 @@ PatternSet solve_patterns(const PackLimits& limits, std::span<const std::uint32_
     set.complete = found.complete;
     set.patterns = name_types(useful_columns(found, grid.types.size()), grid.types);
     set.use = whole_patterns(set.patterns, set.demand);
-    if (options.compare && heuristic_is_better(set, limits, order)) {
-      set.patterns.clear();
-    }
+    if (search && search_is_better(*search, set, limits)) set.patterns.clear();
   }
   if (set.patterns.empty()) set = no_patterns(limits);
   set.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
