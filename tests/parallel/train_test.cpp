@@ -33,7 +33,7 @@ void train(int num_steps, bool odd_packs_without_images) {
   Model model = toy::make_model();
   toy::freeze(model, "text.0");
   const auto store = toy::make_store(model, *comm);
-  Tape tape(model, *store, std::vector<TapeLevel>(model.blocks.size(), TapeLevel::kFull));
+  Tape tape(model, *store, std::vector<Recompute>(model.blocks.size(), Recompute::kFull));
   AdamW adamw(store->shards(), {});
   std::cout << std::setprecision(17);
   at::Tensor norm;

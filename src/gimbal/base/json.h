@@ -10,6 +10,8 @@
 namespace gimbal {
 
 using Json = nlohmann::json;
+/// Keeps keys in the order in which they were added: for files that people read.
+using OrderedJson = nlohmann::ordered_json;
 
 /// Throws UserError with the file, and the place of a syntax error.
 Json read_json(const std::filesystem::path& path);

@@ -1,8 +1,8 @@
 // Recipes to JSON and YAML.
 #include <cctype>
-#include <nlohmann/json.hpp>
 
 #include "gimbal/base/error.h"
+#include "gimbal/base/json.h"
 #include "gimbal/config/enums.h"
 #include "gimbal/config/load.h"
 #include "gimbal/config/scalar.h"
@@ -10,8 +10,6 @@
 
 namespace gimbal {
 namespace {
-
-using OrderedJson = nlohmann::ordered_json;
 
 template <typename T>
 OrderedJson encode(const T& value) {

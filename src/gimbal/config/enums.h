@@ -26,8 +26,11 @@ struct EnumNames<WeightInit> {
 };
 template <>
 struct EnumNames<Recompute> {
-  static constexpr std::pair<Recompute, const char*> kNames[] = {{Recompute::kKeep, "keep"},
-                                                                 {Recompute::kFull, "full"}};
+  static constexpr std::pair<Recompute, const char*> kNames[] = {
+      {Recompute::kKeep, "keep"},
+      {Recompute::kAttention, "attention"},
+      {Recompute::kMlp, "mlp"},
+      {Recompute::kFull, "full"}};
 };
 template <>
 struct EnumNames<ScheduleKind> {

@@ -58,6 +58,7 @@ class Loader {
     if (!list.IsDefined()) stages_.front().name = stages_.front().recipe.name;
     for (std::size_t i = 0; i < stages_.size(); ++i) check_stage(i, required);
     problems_.throw_if_any();
+    for (std::size_t i = 0; i < stages_.size(); ++i) stages_[i].given = places_[i];
     return std::move(stages_);
   }
 

@@ -11,7 +11,9 @@ namespace gimbal {
 
 enum class DType { kFloat32, kBFloat16, kFloat64 };
 enum class WeightInit { kPretrained, kRandom };
-enum class Recompute { kKeep, kFull };
+/// What of a block is computed again in backward instead of kept: nothing, its attention part, its
+/// feed-forward part, or all of it.
+enum class Recompute { kKeep, kAttention, kMlp, kFull };
 enum class ScheduleKind { kConstant, kLinear, kCosine };
 enum class BalanceMethod { kGimbal, kIsf, kBestFitDecreasing, kRandom, kLength };
 enum class OversizeChoice { kError, kReject, kAlone };
@@ -33,13 +35,20 @@ struct PrepareConfig {
   bool strict = false;
 };
 
+/// Blocks with a recompute level of their own.
+struct RecomputeGroupConfig {
+  std::string blocks;  // pattern
+  Recompute level = Recompute::kFull;
+};
+
 struct ModelConfig {
   std::string path;
   WeightInit init = WeightInit::kPretrained;
   DType dtype = DType::kFloat32;
   std::vector<std::string> freeze;  // block or parameter name patterns with *
   Recompute recompute = Recompute::kKeep;
-  std::vector<std::string> recompute_blocks;  // patterns; empty: all blocks
+  std::vector<std::string> recompute_blocks;           // patterns; empty: all blocks
+  std::vector<RecomputeGroupConfig> recompute_groups;  // the first that matches a block counts
 };
 
 struct DataConfig {
@@ -83,7 +92,8 @@ struct OptimizerConfig {
 };
 
 struct TrainConfig {
-  std::string run;  // run folder
+  std::string run;   // run folder
+  std::string plan;  // plan.json to follow; empty: none
   std::int64_t seed = 0;
   std::int64_t max_steps = 0;  // 0: by epochs
   double epochs = 1.0;
@@ -132,6 +142,9 @@ struct Recipe {
 struct StageRecipe {
   std::string name;
   Recipe recipe;
+  /// Keys that the recipe file or the command line set, with the place: "recipe.yaml:3:5". All
+  /// others have their defaults.
+  std::map<std::string, std::string> given = {};
 };
 
 }  // namespace gimbal

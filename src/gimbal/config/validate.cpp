@@ -72,6 +72,10 @@ void check_model(const ModelConfig& model, Checks& checks) {
   if (model.recompute == Recompute::kKeep && !model.recompute_blocks.empty()) {
     checks.add("model.recompute_blocks", "has no effect with model.recompute: keep; use full");
   }
+  for (std::size_t i = 0; i < model.recompute_groups.size(); ++i) {
+    if (model.recompute_groups[i].blocks.empty())
+      checks.add(concat("model.recompute_groups[", i, "].blocks"), "has no value");
+  }
 }
 
 void check_data(const DataConfig& data, const BalanceConfig& balance, Checks& checks) {

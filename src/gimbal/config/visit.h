@@ -29,15 +29,21 @@ void visit(MaybeConst<PrepareConfig> auto& self, auto&& v) {
   v("strict", self.strict, "Stop at the first unusable sample instead of listing it.");
 }
 
+void visit(MaybeConst<RecomputeGroupConfig> auto& self, auto&& v) {
+  v("blocks", self.blocks, "Block names, with *. The first group that matches counts.");
+  v("level", self.level, "Recompute level of these blocks.");
+}
+
 void visit(MaybeConst<ModelConfig> auto& self, auto&& v) {
   v("path", self.path, "Hugging Face model folder.");
   v("init", self.init, "Weights to start from: those of the folder, or random ones.");
   v("dtype", self.dtype, "Number format of activations and of the weights in computations.");
   v("freeze", self.freeze, "Patterns (with *) of blocks or parameters that are not trained.");
   v("recompute", self.recompute,
-    "Keep activations for backward, or recompute them to save memory.");
+    "What backward computes again to save memory: nothing, attention, the MLP, or whole blocks.");
   v("recompute_blocks", self.recompute_blocks,
-    "Patterns of the blocks that are recomputed. Empty: all.");
+    "Patterns of the blocks that model.recompute is for. Empty: all.");
+  v("recompute_groups", self.recompute_groups, "Blocks with a level other than model.recompute.");
 }
 
 void visit(MaybeConst<DataConfig> auto& self, auto&& v) {
@@ -86,6 +92,7 @@ void visit(MaybeConst<OptimizerConfig> auto& self, auto&& v) {
 
 void visit(MaybeConst<TrainConfig> auto& self, auto&& v) {
   v("run", self.run, "Run folder: checkpoints, metrics, resolved recipe.");
+  v("plan", self.plan, "plan.json of gimbal plan: its caps and recompute levels. Empty: none.");
   v("seed", self.seed, "Seed of the order of samples and of random weights.");
   v("max_steps", self.max_steps, "Optimizer steps. 0: by epochs.");
   v("epochs", self.epochs, "Passes over the data when max_steps is 0.");

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "gimbal/base/error.h"
 #include "gimbal/models/flow.h"
 #include "gimbal/nn/kv_cache.h"
 #include "gimbal/nn/parameter.h"
@@ -38,6 +39,15 @@ class Block {
   /// are valid.
   virtual Flow forward(const PassContext& context, const Flow& in) const = 0;
 
+  /// Parts that forward runs one after another, as arch counts them (BlockDesc::parts): each can be
+  /// recomputed without the others.
+  virtual int num_parts() const { return 1; }
+  /// Runs one part on what the part before has returned (the first: on the block's input).
+  virtual Flow forward_part(int part, const PassContext& context, const Flow& in) const {
+    GIMBAL_CHECK_EQ(part, 0);
+    return forward(context, in);
+  }
+
   const std::string& name() const { return name_; }
   /// The parameters that this block owns.
   const std::vector<ParameterPtr>& parameters() const { return list_.all(); }
@@ -50,6 +60,24 @@ class Block {
 
  private:
   std::string name_;
+};
+
+/// A transformer layer: norm + attention + residual, then norm + feed-forward + residual.
+class LayerBlock : public Block {
+ public:
+  using Block::Block;
+  Flow forward(const PassContext& context, const Flow& in) const final {
+    return forward_part(1, context, forward_part(0, context, in));
+  }
+  int num_parts() const final { return 2; }
+  Flow forward_part(int part, const PassContext& context, const Flow& in) const final {
+    GIMBAL_CHECK(part == 0 || part == 1, "a layer has no part ", part);
+    return part == 0 ? forward_attention(context, in) : forward_mlp(context, in);
+  }
+
+ private:
+  virtual Flow forward_attention(const PassContext& context, const Flow& in) const = 0;
+  virtual Flow forward_mlp(const PassContext& context, const Flow& in) const = 0;
 };
 
 }  // namespace gimbal

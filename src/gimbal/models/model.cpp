@@ -1,6 +1,7 @@
 #include "gimbal/models/model.h"
 
 #include "gimbal/base/error.h"
+#include "gimbal/base/name_pattern.h"
 
 namespace gimbal {
 

@@ -46,7 +46,4 @@ class ParameterList {
 /// every rank and layout.
 at::Tensor initial_values(const Parameter& parameter, std::uint64_t seed);
 
-/// True if `name` matches `pattern` ('*' stands for any characters).
-bool matches_pattern(const std::string& pattern, const std::string& name);
-
 }  // namespace gimbal

@@ -23,6 +23,42 @@ std::int64_t status_bytes(const std::string& key) {
   return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;  // Linux counts KiB
 }
 
+/// Gradients of activations while the block's backward runs: of its output, of its input, and of
+/// what lies between, half of which autograd has freed when the other half has its gradients.
+double gradient_values(const BlockDesc& block, const WorkSize& work) {
+  double between = 0;
+  for (const PartDesc& part : block.parts)
+    between = std::max(between, part.saved_values_per_row - part.input_values_per_row);
+  return (2 * block.output_values_per_row + between / 2) * work_rows(block, work);
+}
+
+/// Values of the head's weight, the embedding's if it is tied.
+double head_weight_values(const ModelDesc& model, std::size_t head) {
+  return static_cast<double>(model.vocab_size) * model.blocks.at(head - 1).output_values_per_row;
+}
+
+/// The head computes a few rows of logits at a time, in the compute dtype and in float32, and adds
+/// up the weight's gradient in float32.
+double head_forward_bytes(const ModelDesc& model, std::size_t head, const WorkSize& work,
+                          const MemorySetting& setting, bool weight_gradient) {
+  const double wide = std::max(setting.compute_bytes, 4);
+  const double both = setting.compute_bytes < 4 ? setting.compute_bytes + wide : wide;
+  const double rows = std::min(work.loss_rows, static_cast<double>(setting.loss_chunk_rows));
+  double bytes = rows * static_cast<double>(model.vocab_size) * both;
+  // The sum and the product that is added to it.
+  if (weight_gradient) bytes += 2 * wide * head_weight_values(model, head);
+  return bytes;
+}
+
+/// Whether the weight of the head gets a gradient: its own, or that of the embedding that it uses.
+bool head_is_trained(const ModelDesc& model, std::size_t head, const std::vector<bool>& frozen) {
+  if (!model.tied_embeddings) return !frozen[head];
+  for (std::size_t i = 0; i < head; ++i) {
+    if (model.blocks[i].kind == BlockKind::kTextEmbed) return !frozen[i];
+  }
+  return false;
+}
+
 }  // namespace
 
 std::int64_t resident_bytes() { return status_bytes("VmRSS:"); }
@@ -37,36 +73,47 @@ void reset_peak_resident_bytes() {
 MemoryEstimate estimate_training_memory(const ModelDesc& model, const WorkSize& work,
                                         const MemorySetting& setting) {
   GIMBAL_CHECK_EQ(setting.frozen.size(), model.blocks.size());
-  GIMBAL_CHECK_EQ(setting.full_recompute.size(), model.blocks.size());
   const double master = setting.master_bytes;
   const double compute = setting.compute_bytes;
   MemoryEstimate estimate;
-  double recomputed_values = 0;  // of the largest recomputed block
-  double input_values = 0;
-  bool any_trainable = false;
+  for (std::size_t i = 0; i < model.blocks.size(); ++i) {
+    const auto num_parameters = static_cast<double>(model.blocks[i].num_parameters);
+    estimate.parameter_bytes += num_parameters * (master == compute ? master : master + compute);
+    if (setting.frozen[i]) continue;
+    estimate.gradient_bytes += num_parameters * master;
+    estimate.optimizer_bytes += num_parameters * 2 * master;
+  }
+  estimate.activation_bytes = peak_activation_bytes(model, work, setting);
+  return estimate;
+}
+
+double peak_activation_bytes(const ModelDesc& model, const WorkSize& work,
+                             const MemorySetting& setting) {
+  GIMBAL_CHECK_EQ(setting.frozen.size(), model.blocks.size());
+  GIMBAL_CHECK_EQ(setting.levels.size(), model.blocks.size());
+  const std::vector<GradientNeed> needs = gradient_needs(model, setting.frozen);
+  const double compute = setting.compute_bytes;
+  double saved = 0;  // bytes, of the blocks up to this one
+  double peak = 0;
   for (std::size_t i = 0; i < model.blocks.size(); ++i) {
     const BlockDesc& block = model.blocks[i];
-    const auto num_parameters = static_cast<double>(block.num_parameters);
-    estimate.parameter_bytes += num_parameters * (master == compute ? master : master + compute);
-    if (!setting.frozen[i]) {
-      any_trainable = true;
-      estimate.gradient_bytes += num_parameters * master;
-      estimate.optimizer_bytes += num_parameters * 2 * master;
+    const bool trained_head =
+        block.kind == BlockKind::kTextHead && head_is_trained(model, i, setting.frozen);
+    const bool has_backward = needs[i].weights || needs[i].inputs || trained_head;
+    if (has_backward) saved += saved_values(block, work, setting.levels[i]) * compute;
+    double moment = 0;
+    if (has_backward) {
+      moment = (recomputed_values(block, work, setting.levels[i]) + gradient_values(block, work)) *
+               compute;
+      // Gradients of parameters in the compute dtype, until they are added to the step's.
+      if (setting.compute_bytes != setting.master_bytes && needs[i].weights)
+        moment += static_cast<double>(block.num_parameters) * compute;
     }
-    const double rows = work_rows(block, work);
-    const double saved_values = block.saved_values_per_row * rows;
-    if (any_trainable) {
-      if (setting.full_recompute[i]) {
-        estimate.activation_bytes += input_values * compute;
-        recomputed_values = std::max(recomputed_values, saved_values);
-      } else {
-        estimate.activation_bytes += saved_values * compute;
-      }
-    }
-    input_values = block.output_values_per_row * rows;
+    if (block.kind == BlockKind::kTextHead)
+      moment = std::max(moment, head_forward_bytes(model, i, work, setting, trained_head));
+    peak = std::max(peak, saved + moment);
   }
-  estimate.activation_bytes += recomputed_values * compute;
-  return estimate;
+  return peak;
 }
 
 }  // namespace gimbal

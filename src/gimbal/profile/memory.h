@@ -19,7 +19,8 @@ struct MemorySetting {
   int master_bytes = 4;      // per value: parameters, gradients, moments
   int compute_bytes = 4;     // per value: activations, and a copy of the parameters if it differs
   std::vector<bool> frozen;  // per block: no gradients, no moments
-  std::vector<bool> full_recompute;  // per block
+  std::vector<Recompute> levels;        // per block
+  std::int64_t loss_chunk_rows = 1024;  // rows of logits that exist at a time
 };
 
 struct MemoryEstimate {
@@ -32,10 +33,15 @@ struct MemoryEstimate {
   }
 };
 
-/// Estimate for one micro-batch of size `work`. Blocks kept hold their saved values until backward;
-/// recomputed ones hold the input and, one at a time, their saved values; frozen blocks before all
-/// trainable ones hold nothing. Library workspaces and the data pipeline are not part of it.
+/// For one micro-batch of size `work`. Buffers of libraries and the data pipeline are not part of
+/// it.
 MemoryEstimate estimate_training_memory(const ModelDesc& model, const WorkSize& work,
                                         const MemorySetting& setting);
+
+/// The most bytes of activations and their gradients that the tape holds: while the backward pass
+/// of a block runs, what the blocks up to it have saved (saved_values), what is computed again
+/// (recomputed_values) and gradients of activations. Blocks without backward hold nothing.
+double peak_activation_bytes(const ModelDesc& model, const WorkSize& work,
+                             const MemorySetting& setting);
 
 }  // namespace gimbal

@@ -11,6 +11,7 @@
 #include "gimbal/base/json.h"
 #include "gimbal/base/log.h"
 #include "gimbal/checkpoint/hf_folder.h"
+#include "gimbal/plan/packed_work.h"
 #include "gimbal/tensor/dtype.h"
 #include "gimbal/train/weights.h"
 
@@ -140,32 +141,6 @@ void check_same_on_all_ranks(Comm& comm, const std::string& value, const std::st
   }
 }
 
-std::vector<StreamCost> stream_costs(const ModelDesc& desc) {
-  // Forward + backward is three times forward for trainable blocks; a constant factor does not
-  // change the balance.
-  StreamCost text{0, 0};
-  StreamCost vision{0, 0};
-  for (const BlockDesc& block : desc.blocks) {
-    switch (block.kind) {
-      case BlockKind::kVisionEmbed:
-      case BlockKind::kVisionLayer:
-      case BlockKind::kProjector:
-        vision.per_row += block.flops_per_row;
-        break;
-      case BlockKind::kTextEmbed:
-      case BlockKind::kTextLayer:
-      case BlockKind::kTextNorm:
-        text.per_row += block.flops_per_row;
-        text.per_pair += block.flops_per_pair;
-        break;
-      case BlockKind::kTextHead:
-        break;  // its rows are the loss tokens, a small part of the text rows that is alike in all
-                // packs
-    }
-  }
-  return {text, vision};
-}
-
 SamplerOptions sampler_options(const Recipe& recipe, const Dataset& dataset,
                                const ModelDesc& desc) {
   SamplerOptions options;
@@ -205,28 +180,6 @@ SamplerOptions sampler_options(const Recipe& recipe, const Dataset& dataset,
   options.sources.reserve(dataset.num_samples());
   for (const SampleRecord& record : dataset.samples()) options.sources.push_back(record.source);
   return options;
-}
-
-std::vector<TapeLevel> tape_levels(const ModelConfig& config, const Model& model) {
-  std::vector<TapeLevel> levels(model.blocks.size(), TapeLevel::kKeep);
-  if (config.recompute == Recompute::kKeep) return levels;
-  for (const std::string& pattern : config.recompute_blocks) {
-    const bool used = std::any_of(model.blocks.begin(), model.blocks.end(), [&](const auto& block) {
-      return matches_pattern(pattern, block->name());
-    });
-    GIMBAL_USER_CHECK(used, "model.recompute_blocks: pattern '", pattern,
-                      "' matches no block of the model; its blocks are called like ",
-                      model.blocks.front()->name(), ", ", model.blocks.back()->name());
-  }
-  for (std::size_t i = 0; i < levels.size(); ++i) {
-    const bool chosen = config.recompute_blocks.empty() ||
-                        std::any_of(config.recompute_blocks.begin(), config.recompute_blocks.end(),
-                                    [&](const std::string& p) {
-                                      return matches_pattern(p, model.blocks[i]->name());
-                                    });
-    if (chosen) levels[i] = TapeLevel::kFull;
-  }
-  return levels;
 }
 
 }  // namespace gimbal

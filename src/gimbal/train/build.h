@@ -16,7 +16,6 @@
 #include "gimbal/tensor/image_processor.h"
 #include "gimbal/train/parameter_groups.h"
 #include "gimbal/train/step_plan.h"
-#include "gimbal/train/tape.h"
 
 namespace gimbal {
 
@@ -61,14 +60,7 @@ void check_dataset_fits(const Dataset& dataset, const Model& model,
 /// Throws UserError that names the ranks when the ranks do not all have the same value. Collective.
 void check_same_on_all_ranks(Comm& comm, const std::string& value, const std::string& what);
 
-/// Cost of a row and a pair of each stream (text, vision) in forward + backward FLOPs of this
-/// model.
-std::vector<StreamCost> stream_costs(const ModelDesc& desc);
-
 /// `dataset` must outlive the options.
 SamplerOptions sampler_options(const Recipe& recipe, const Dataset& dataset, const ModelDesc& desc);
-
-/// The tape level of each block, from model.recompute and model.recompute_blocks.
-std::vector<TapeLevel> tape_levels(const ModelConfig& config, const Model& model);
 
 }  // namespace gimbal

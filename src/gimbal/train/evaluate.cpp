@@ -12,6 +12,7 @@
 #include "gimbal/base/file.h"
 #include "gimbal/tensor/prefetch.h"
 #include "gimbal/train/generate.h"
+#include "gimbal/train/tape.h"
 
 namespace gimbal {
 namespace {

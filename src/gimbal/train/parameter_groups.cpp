@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gimbal/base/error.h"
+#include "gimbal/base/name_pattern.h"
 
 namespace gimbal {
 

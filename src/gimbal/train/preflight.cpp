@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "gimbal/base/error.h"
+#include "gimbal/train/block_levels.h"
 #include "gimbal/train/parameter_groups.h"
 
 namespace gimbal {
@@ -42,7 +43,7 @@ Model model_for_training(const Recipe& recipe) {
 void check_stage(const Recipe& recipe) {
   const Model model = model_for_training(recipe);
   const ParameterGroups groups(recipe.optimizer, model.parameters());
-  tape_levels(recipe.model, model);
+  block_levels(recipe.model, model.desc);
   const Dataset dataset(recipe.data.train);
   check_dataset_fits(dataset, model, recipe.model.path);
   check_caps(dataset, sampler_options(recipe, dataset, model.desc));

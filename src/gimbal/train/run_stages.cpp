@@ -2,14 +2,18 @@
 #include "gimbal/base/json.h"
 #include "gimbal/base/log.h"
 #include "gimbal/config/load.h"
+#include "gimbal/train/follow_plan.h"
 #include "gimbal/train/preflight.h"
 #include "gimbal/train/trainer.h"
 
 namespace gimbal {
 
-TrainOutcome run_stages(const std::vector<StageRecipe>& stages, Runtime& runtime) {
+TrainOutcome run_stages(std::vector<StageRecipe> stages, Runtime& runtime) {
   // A mistake in the last stage should not show after hours of the first.
-  for (const StageRecipe& stage : stages) check_stage(stage.recipe);
+  for (StageRecipe& stage : stages) {
+    stage = follow_plan(std::move(stage), runtime.comm->size());
+    check_stage(stage.recipe);
+  }
   std::optional<std::filesystem::path> previous;
   TrainOutcome outcome{true, 0};
   if (stages.size() > 1 && runtime.is_main()) {

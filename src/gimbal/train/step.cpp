@@ -7,6 +7,7 @@
 
 #include "gimbal/base/error.h"
 #include "gimbal/optim/clip.h"
+#include "gimbal/train/block_levels.h"
 #include "gimbal/train/out_of_memory.h"
 #include "gimbal/train/stop_signal.h"
 
@@ -31,14 +32,15 @@ class StopWatch {
 
 StepRunner::StepRunner(const Recipe& recipe, const Dataset& dataset, const Model& model,
                        ParameterStore& store, AdamW& optimizer, const ParameterGroups& groups,
-                       Runtime& runtime)
+                       RunMeasurements& measurements, Runtime& runtime)
     : recipe_(recipe),
       dataset_(dataset),
       store_(store),
       optimizer_(optimizer),
       groups_(groups),
+      measurements_(measurements),
       runtime_(runtime),
-      tape_(model, store, tape_levels(recipe.model, model)) {}
+      tape_(model, store, block_levels(recipe.model, model.desc)) {}
 
 StepRunner::LocalResult StepRunner::run_micro_batches(const StepPlan& plan, BatchStream& stream) {
   LocalResult local;
@@ -47,13 +49,16 @@ StepRunner::LocalResult StepRunner::run_micro_batches(const StepPlan& plan, Batc
   const double seed = plan.loss_tokens == 0 ? 0.0 : 1.0 / static_cast<double>(plan.loss_tokens);
   for (std::size_t i = 0; i < plan.micro_batches.size(); ++i) {
     const Batch batch = to_device(stream.next_batch(), runtime_.device);
+    measurements_.begin_micro_batch();
     StopWatch watch;
     try {
       const PassContext context{batch, PassKind::kLoss, nullptr, recipe_.train.loss_chunk_rows};
       const double loss = tape_.forward(context).item<double>();
       local.times.forward += watch.lap();
+      measurements_.end_forward();
       tape_.backward(seed, i + 1 == plan.micro_batches.size());
       local.times.backward += watch.lap();
+      measurements_.end_micro_batch(work_of_samples(dataset_, plan.micro_batches[i]));
       local.loss_sum += loss;
       if (!std::isfinite(loss)) {
         local.bad_samples.insert(local.bad_samples.end(), batch.samples.begin(),
@@ -110,6 +115,11 @@ void StepRunner::name_bad_samples(const StepPlan& plan, const LocalResult& local
 
 StepResult StepRunner::run(const StepPlan& plan, BatchStream& stream, double lr) {
   store_.begin_step();
+  measurements_.begin_step();
+  tape_.set_observer(measurements_.is_timing()
+                         ? [this](std::size_t block, bool backward,
+                                  bool begin) { measurements_.note(block, backward, begin); }
+                         : TapeObserver());
   LocalResult local = run_micro_batches(plan, stream);
   StopWatch watch;
   store_.finish_reduce();

@@ -10,6 +10,7 @@
 #include "gimbal/train/build.h"
 #include "gimbal/train/metrics.h"
 #include "gimbal/train/parameter_groups.h"
+#include "gimbal/train/run_measurements.h"
 #include "gimbal/train/tape.h"
 
 namespace gimbal {
@@ -29,7 +30,7 @@ class StepRunner {
   /// The references must outlive the runner.
   StepRunner(const Recipe& recipe, const Dataset& dataset, const Model& model,
              ParameterStore& store, AdamW& optimizer, const ParameterGroups& groups,
-             Runtime& runtime);
+             RunMeasurements& measurements, Runtime& runtime);
 
   /// Collective. `lr`: base learning rate of this step. Throws UserError that names the samples
   /// when memory does not suffice.
@@ -56,6 +57,7 @@ class StepRunner {
   ParameterStore& store_;
   AdamW& optimizer_;
   const ParameterGroups& groups_;
+  RunMeasurements& measurements_;
   Runtime& runtime_;
   Tape tape_;
   bool updating_ = false;

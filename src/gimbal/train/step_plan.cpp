@@ -33,6 +33,19 @@ SampleSizes sample_sizes(std::span<const std::uint32_t> rows) {
   return {rows, 2, {}, kNames};
 }
 
+WorkSize work_of_samples(const Dataset& dataset, std::span<const std::uint32_t> samples) {
+  WorkSize work;
+  for (const std::uint32_t sample : samples) {
+    const SampleRecord& record = dataset.sample(sample);
+    const double tokens = record.num_tokens;
+    work.text_rows += tokens;
+    work.text_pairs += tokens * tokens;
+    work.loss_rows += record.num_loss_tokens;
+    work.vision_rows += record.vision_rows;
+  }
+  return work;
+}
+
 StepPlanner::StepPlanner(const Dataset& dataset, SampleSizes sizes, SamplerOptions options,
                          std::int64_t micro_batches, int rank, int world_size)
     : dataset_(dataset),
@@ -46,18 +59,40 @@ StepPlanner::StepPlanner(const Dataset& dataset, SampleSizes sizes, SamplerOptio
 void StepPlanner::add_pack(RankLoad& load, std::span<const std::uint32_t> pack) const {
   for (const std::uint32_t sample : pack) {
     const SampleRecord& record = dataset_.sample(sample);
-    const double tokens = record.num_tokens;
     load.cost += sample_cost(sizes_, sample, options_.costs);
     load.samples += 1;
     load.tokens += record.num_tokens;
     load.loss_tokens += record.num_loss_tokens;
     load.vision_rows += record.vision_rows;
     load.media += record.num_media;
-    load.work.text_rows += tokens;
-    load.work.text_pairs += tokens * tokens;
-    load.work.loss_rows += record.num_loss_tokens;
-    load.work.vision_tiles += record.vision_rows;
   }
+  load.work = load.work + work_of_samples(dataset_, pack);
+}
+
+std::size_t StepPlanner::owner_of_pack(std::uint64_t index) const {
+  // Packs are sorted by cost: every other slot goes the other way, so that no rank always has the
+  // dearer one.
+  const auto ranks = static_cast<std::uint64_t>(world_size_);
+  const std::uint64_t place = index % ranks;
+  return (index / ranks) % 2 == 0 ? place : ranks - 1 - place;
+}
+
+PlacedBatch StepPlanner::heaviest_micro_batch(std::uint64_t epoch,
+                                              const std::function<double(const WorkSize&)>& weigh) {
+  const EpochOrder& order = sampler_.epoch(epoch);
+  PlacedBatch heaviest;
+  heaviest.weight = -1;
+  for (std::uint64_t step = 0; step < order.num_steps(); ++step) {
+    for (std::uint64_t i = 0; i < order.packs_in_step(step); ++i) {
+      for (auto& part : split_pack(order.pack(step, i), micro_batches_, sizes_, options_.costs)) {
+        const WorkSize work = work_of_samples(dataset_, part);
+        const double weight = weigh(work);
+        if (weight <= heaviest.weight) continue;
+        heaviest = {step, static_cast<int>(owner_of_pack(i)), std::move(part), work, weight};
+      }
+    }
+  }
+  return heaviest;
 }
 
 StepPlan StepPlanner::plan(Position position) {
@@ -70,11 +105,7 @@ StepPlan StepPlanner::plan(Position position) {
   const std::uint64_t num_packs = order.packs_in_step(position.step_in_epoch);
   for (std::uint64_t i = 0; i < num_packs; ++i) {
     const auto pack = order.pack(position.step_in_epoch, i);
-    // Packs are sorted by cost: every other slot goes the other way, so that no rank always has the
-    // dearer one.
-    const auto ranks = static_cast<std::uint64_t>(world_size_);
-    const std::uint64_t place = i % ranks;
-    const std::size_t owner = (i / ranks) % 2 == 0 ? place : ranks - 1 - place;
+    const std::size_t owner = owner_of_pack(i);
     add_pack(plan.loads[owner], pack);
     if (owner != static_cast<std::size_t>(rank_)) continue;
     for (auto& part : split_pack(pack, micro_batches_, sizes_, options_.costs))

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -46,6 +47,18 @@ std::vector<std::uint32_t> sample_rows(const Dataset& dataset);
 /// What the balancer knows of the samples; `rows`, of sample_rows, must outlive it.
 SampleSizes sample_sizes(std::span<const std::uint32_t> rows);
 
+/// What the samples bring as one micro-batch.
+WorkSize work_of_samples(const Dataset& dataset, std::span<const std::uint32_t> samples);
+
+/// A micro-batch and where it is run.
+struct PlacedBatch {
+  std::uint64_t step_in_epoch = 0;
+  int rank = 0;
+  std::vector<std::uint32_t> samples;
+  WorkSize work;
+  double weight = 0;
+};
+
 /// Plans the steps of one rank.
 class StepPlanner {
  public:
@@ -57,6 +70,9 @@ class StepPlanner {
   /// Steps of an epoch. Packs the epoch when it is not the one at hand.
   std::uint64_t steps_in(std::uint64_t epoch) { return sampler_.epoch(epoch).num_steps(); }
   StepPlan plan(Position position);
+  /// The micro-batch of the epoch, of all ranks, that weighs most; the first of equal ones.
+  PlacedBatch heaviest_micro_batch(std::uint64_t epoch,
+                                   const std::function<double(const WorkSize&)>& weigh);
   BalanceReport report(std::uint64_t epoch) {
     return sampler_.report(epoch, static_cast<std::uint64_t>(world_size_));
   }
@@ -66,6 +82,8 @@ class StepPlanner {
 
  private:
   void add_pack(RankLoad& load, std::span<const std::uint32_t> pack) const;
+  /// The rank that runs pack `index` of a step.
+  std::size_t owner_of_pack(std::uint64_t index) const;
 
   const Dataset& dataset_;
   SampleSizes sizes_;

@@ -43,11 +43,12 @@ Json to_json(const RunSummary& s) {
           {"samples_rejected", s.balance.samples_rejected},
           {"rejected", first_rejected(s)},
           {"memory_bytes",
-           {{"parameters", s.memory.parameter_bytes},
-            {"gradients", s.memory.gradient_bytes},
-            {"optimizer", s.memory.optimizer_bytes},
-            {"activations", s.memory.activation_bytes},
-            {"total", s.memory.total_bytes()}}},
+           {{"parameters", s.fit.memory.parameter_bytes},
+            {"gradients", s.fit.memory.gradient_bytes},
+            {"optimizer", s.fit.memory.optimizer_bytes},
+            {"activations", s.fit.memory.activation_bytes},
+            {"total", s.fit.memory.total_bytes()}}},
+          {"fit", to_json(s.fit)},
           {"program_bytes", s.program_bytes},
           {"ranks", s.ranks},
           {"threads", s.threads},
@@ -78,12 +79,13 @@ std::string to_text(const RunSummary& s) {
     }
     text += "\n";
   }
-  text += "memory   about " + format_quantity(s.memory.total_bytes()) +
-          "B per process: parameters " + format_quantity(s.memory.parameter_bytes) +
-          "B, gradients " + format_quantity(s.memory.gradient_bytes) + "B, optimizer " +
-          format_quantity(s.memory.optimizer_bytes) + "B, activations " +
-          format_quantity(s.memory.activation_bytes) + "B; the program holds " +
+  text += "memory   about " + format_quantity(s.fit.memory.total_bytes()) +
+          "B per process: parameters " + format_quantity(s.fit.memory.parameter_bytes) +
+          "B, gradients " + format_quantity(s.fit.memory.gradient_bytes) + "B, optimizer " +
+          format_quantity(s.fit.memory.optimizer_bytes) + "B, activations " +
+          format_quantity(s.fit.memory.activation_bytes) + "B; the program holds " +
           format_quantity(static_cast<double>(s.program_bytes)) + "B before the first step\n";
+  text += "fit      " + to_text(s.fit) + "\n";
   text += "machine  " + std::to_string(s.ranks) + (s.ranks == 1 ? " process" : " processes") +
           " x " + std::to_string(s.threads) + (s.threads == 1 ? " thread" : " threads") +
           ", measured GEMM peak " + format_quantity(s.peak_flops) + "FLOP/s\n";

@@ -6,7 +6,7 @@
 
 #include "gimbal/balance/sampler.h"
 #include "gimbal/base/json.h"
-#include "gimbal/profile/memory.h"
+#include "gimbal/train/memory_fit.h"
 
 namespace gimbal {
 
@@ -21,7 +21,7 @@ struct RunSummary {
   std::uint64_t media = 0;
   BalanceReport balance;
   std::vector<std::string> rejected;  // samples that are left out, with the reason
-  MemoryEstimate memory;
+  MemoryFit fit;
   std::int64_t program_bytes = 0;  // resident before the first step: libraries, parameters
   int ranks = 1;
   int threads = 1;

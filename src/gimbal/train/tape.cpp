@@ -65,12 +65,21 @@ void add_gradient(at::Tensor& sum, const at::Tensor& gradient) {
 
 }  // namespace
 
-struct Tape::Record {
+/// Parts of a block that are recorded together.
+struct Tape::Segment {
+  int begin = 0, end = 0;  // parts
+  bool keep = true;
   Flow inputs;   // leaves
-  Flow outputs;  // with the block's graph; empty when it is recomputed
+  Flow outputs;  // with the parts' graph; empty when they are recomputed
+
+  Flow forward(const Block& block, const PassContext& context) const {
+    Flow flow = inputs;
+    for (int part = begin; part < end; ++part) flow = block.forward_part(part, context, flow);
+    return flow;
+  }
 };
 
-Tape::Tape(const Model& model, ParameterStore& store, std::vector<TapeLevel> levels)
+Tape::Tape(const Model& model, ParameterStore& store, std::vector<Recompute> levels)
     : model_(model), store_(store), levels_(std::move(levels)) {
   GIMBAL_CHECK_EQ(levels_.size(), model.blocks.size());
   while (first_recorded_ < model.blocks.size() && !has_trainable(*model.blocks[first_recorded_])) {
@@ -107,27 +116,40 @@ Flow Tape::run_block(std::size_t block, Flow flow) {
     c10::NoGradGuard no_grad;
     return code.forward(*context_, flow);
   }
-  const bool keep = levels_[block] == TapeLevel::kKeep;
+  Record record;
+  const Recompute level = levels_[block];
+  const int parts = code.num_parts();
+  if (level == Recompute::kKeep || level == Recompute::kFull || parts == 1) {
+    record.push_back({0, parts, level == Recompute::kKeep, {}, {}});
+  } else {
+    GIMBAL_CHECK_EQ(parts, 2);
+    record.push_back({0, 1, level != Recompute::kAttention, {}, {}});
+    record.push_back({1, 2, level != Recompute::kMlp, {}, {}});
+  }
+  for (Segment& segment : record) flow = run_segment(block, segment, std::move(flow));
+  records_.push_back(std::move(record));
+  return flow;
+}
+
+Flow Tape::run_segment(std::size_t block, Segment& segment, Flow flow) {
   std::array<bool, kNumTensors> needs_gradient{};
   for (std::size_t k = 0; k < needs_gradient.size(); ++k) {
     needs_gradient[k] = flow.tensors()[k]->requires_grad();
   }
-  Record record;
-  record.inputs = detached(flow, needs_gradient);
-  flow = Flow();  // the previous block's outputs live on in its record
-  c10::AutoGradMode grad_mode(keep);
-  Flow outputs = code.forward(*context_, record.inputs);
-  if (keep) {
-    record.outputs = outputs;
+  segment.inputs = detached(flow, needs_gradient);
+  flow = Flow();  // the previous segment's outputs live on in its record
+  c10::AutoGradMode grad_mode(segment.keep);
+  Flow outputs = segment.forward(*model_.blocks[block], *context_);
+  if (segment.keep) {
+    segment.outputs = outputs;
   } else {
-    // Without a graph the outputs cannot tell: what the block made is taken to need a gradient.
+    // Without a graph the outputs cannot tell: what the parts made is taken to need a gradient.
     for (at::Tensor* output : outputs.tensors()) {
-      if (!output->defined() || passed_input(*output, record.inputs) >= 0) continue;
+      if (!output->defined() || passed_input(*output, segment.inputs) >= 0) continue;
       *output = output->detach();
       if (at::isFloatingType(output->scalar_type())) output->requires_grad_(true);
     }
   }
-  records_.push_back(std::move(record));
   return outputs;
 }
 
@@ -143,7 +165,9 @@ void Tape::backward(double seed, bool last) {
       records_.pop_back();
       const OpenBlock open(store_, i, /*backward=*/true);
       observe(i, /*backward=*/true, /*begin=*/true);
-      gradients = backward_block(i, std::move(record), std::move(gradients));
+      for (; !record.empty(); record.pop_back()) {
+        gradients = backward_segment(i, std::move(record.back()), std::move(gradients));
+      }
       observe(i, /*backward=*/true, /*begin=*/false);
     }
     store_.finish_micro_batch(i, last);
@@ -151,19 +175,19 @@ void Tape::backward(double seed, bool last) {
   context_.reset();
 }
 
-Flow Tape::backward_block(std::size_t block, Record record, Flow gradients) {
-  if (levels_[block] == TapeLevel::kFull) {
+Flow Tape::backward_segment(std::size_t block, Segment segment, Flow gradients) {
+  if (!segment.keep) {
     c10::AutoGradMode grad_mode(true);
-    record.outputs = model_.blocks[block]->forward(*context_, record.inputs);
+    segment.outputs = segment.forward(*model_.blocks[block], *context_);
   }
   std::vector<at::Tensor> roots, root_gradients;
   Flow passed;
   for (std::size_t k = 0; k < kNumTensors; ++k) {
-    const at::Tensor& output = *record.outputs.tensors()[k];
+    const at::Tensor& output = *segment.outputs.tensors()[k];
     at::Tensor& gradient = *gradients.tensors()[k];
     // Undefined: no later block has used this output.
     if (!output.defined() || !gradient.defined()) continue;
-    const int input = passed_input(output, record.inputs);
+    const int input = passed_input(output, segment.inputs);
     if (input >= 0) {
       add_gradient(*passed.tensors()[static_cast<std::size_t>(input)], gradient);
     } else if (output.requires_grad()) {
@@ -174,7 +198,7 @@ Flow Tape::backward_block(std::size_t block, Record record, Flow gradients) {
   if (!roots.empty()) torch::autograd::backward(roots, root_gradients);
   Flow result;
   for (std::size_t k = 0; k < kNumTensors; ++k) {
-    at::Tensor& input = *record.inputs.tensors()[k];
+    at::Tensor& input = *segment.inputs.tensors()[k];
     if (!input.defined() || !input.requires_grad()) continue;
     at::Tensor& gradient = *result.tensors()[k];
     gradient = *passed.tensors()[k];

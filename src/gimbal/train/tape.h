@@ -8,19 +8,22 @@
 #include <optional>
 #include <vector>
 
+#include "gimbal/config/recipe.h"
 #include "gimbal/models/model.h"
 #include "gimbal/parallel/store.h"
 
 namespace gimbal {
-
-/// What is kept for the backward pass of a block.
-enum class TapeLevel { kKeep, kFull };  // the block's graph, or its inputs only (recomputed)
 
 /// Called around each block's work, while its parameters are open, for timing and tracing: (block,
 /// backward?, begin?). Backward includes the recomputation; blocks without backward are not
 /// reported.
 using TapeObserver = std::function<void(std::size_t block, bool backward, bool begin)>;
 
+/// What is kept for the backward pass of a block, by its level: keep: its graph; attention, mlp:
+/// the graph of one part, and of the other only the input, from which it is run again; full: the
+/// block's input. Blocks of one part have attention and mlp as full. Gradients do not depend on the
+/// level.
+///
 /// Blocks before the first one with a trainable parameter (owned or borrowed) are not recorded:
 /// they run without a graph and have no backward. Whether a block is recorded, opened, closed and
 /// finished never depends on the data.
@@ -28,7 +31,7 @@ class Tape {
  public:
   /// `levels` has an entry per block. The references must outlive the tape. Parameters must not
   /// become trainable or frozen afterwards.
-  Tape(const Model& model, ParameterStore& store, std::vector<TapeLevel> levels);
+  Tape(const Model& model, ParameterStore& store, std::vector<Recompute> levels);
   ~Tape();
 
   /// Runs all blocks and records them, dropping an earlier recording. Returns the loss sum
@@ -42,15 +45,17 @@ class Tape {
   void set_observer(TapeObserver observer) { observer_ = std::move(observer); }
 
  private:
-  struct Record;
+  struct Segment;
+  using Record = std::vector<Segment>;  // of a block
   Flow run_block(std::size_t block, Flow flow);
-  /// Turns the gradients of the block's outputs into those of its inputs.
-  Flow backward_block(std::size_t block, Record record, Flow gradients);
+  Flow run_segment(std::size_t block, Segment& segment, Flow flow);
+  /// Turns the gradients of the segment's outputs into those of its inputs.
+  Flow backward_segment(std::size_t block, Segment segment, Flow gradients);
   void observe(std::size_t block, bool backward, bool begin) const;
 
   const Model& model_;
   ParameterStore& store_;
-  std::vector<TapeLevel> levels_;
+  std::vector<Recompute> levels_;
   std::size_t first_recorded_ = 0;      // block; the number of blocks when all are frozen
   std::vector<Record> records_;         // of blocks first_recorded_, first_recorded_ + 1, ...
   std::optional<PassContext> context_;  // of the recording

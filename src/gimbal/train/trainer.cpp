@@ -1,6 +1,5 @@
 #include "gimbal/train/trainer.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
@@ -16,8 +15,11 @@
 #include "gimbal/config/enums.h"
 #include "gimbal/config/load.h"
 #include "gimbal/optim/lr_schedule.h"
+#include "gimbal/plan/plan_file.h"
 #include "gimbal/profile/gemm_peak.h"
+#include "gimbal/profile/machine.h"
 #include "gimbal/train/evaluate.h"
+#include "gimbal/train/follow_plan.h"
 #include "gimbal/train/preflight.h"
 #include "gimbal/train/progress.h"
 #include "gimbal/train/run_patterns.h"
@@ -29,10 +31,6 @@ namespace {
 /// Goes up with every change of the balancer that changes the order of samples.
 constexpr int kOrderVersion = 2;
 
-std::string dtype_name(DType dtype) {
-  return dtype == DType::kBFloat16 ? "bfloat16" : dtype == DType::kFloat64 ? "float64" : "float32";
-}
-
 /// AdamW's state as checkpoints name it.
 std::vector<OptimizerTensors> optimizer_tensors(AdamW& optimizer) {
   std::vector<OptimizerTensors> tensors{{"first_moment", {}}, {"second_moment", {}}};
@@ -41,6 +39,21 @@ std::vector<OptimizerTensors> optimizer_tensors(AdamW& optimizer) {
     tensors[1].per_shard.push_back(state.second_moment);
   }
   return tensors;
+}
+
+std::optional<Plan> plan_of(const Recipe& recipe) {
+  if (recipe.train.plan.empty()) return std::nullopt;
+  return load_plan(recipe.train.plan);
+}
+
+/// Blocks without a trainable parameter of their own.
+std::vector<bool> frozen_blocks(const Model& model) {
+  std::vector<bool> frozen;
+  for (const auto& block : model.blocks) {
+    frozen.push_back(std::ranges::none_of(
+        block->parameters(), [](const ParameterPtr& parameter) { return parameter->trainable; }));
+  }
+  return frozen;
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -61,9 +74,12 @@ Trainer::Trainer(Recipe recipe, std::filesystem::path run_folder,
       run_folder_(std::move(run_folder)),
       previous_run_(std::move(previous_run)),
       runtime_(runtime),
+      plan_(plan_of(recipe_)),
       dataset_(recipe_.data.train),
       processor_(dataset_.image_processor()),
       model_(model_for_training(recipe_)),
+      frozen_blocks_(frozen_blocks(model_)),
+      measurements_(model_.desc, memory_setting(), runtime.device),
       groups_(recipe_.optimizer, model_.parameters()),
       store_(make_replicated_store(
           model_.blocks, *runtime_.comm, master_dtype(recipe_.model.dtype),
@@ -74,11 +90,6 @@ Trainer::Trainer(Recipe recipe, std::filesystem::path run_folder,
       rows_(sample_rows(dataset_)) {
   check_same_on_all_ranks(*runtime_.comm, to_yaml({StageRecipe{recipe_.name, recipe_}}), "recipe");
   check_same_on_all_ranks(*runtime_.comm, dataset_.fingerprint(), "dataset");
-  for (const auto& block : model_.blocks) {
-    frozen_blocks_.push_back(
-        std::none_of(block->parameters().begin(), block->parameters().end(),
-                     [](const ParameterPtr& parameter) { return parameter->trainable; }));
-  }
 }
 
 Trainer::~Trainer() = default;
@@ -160,74 +171,6 @@ std::int64_t Trainer::count_total_steps() {
   return std::max<std::int64_t>(total, 1);
 }
 
-MemorySetting Trainer::memory_setting() const {
-  MemorySetting setting;
-  setting.master_bytes = static_cast<int>(c10::elementSize(master_dtype(recipe_.model.dtype)));
-  setting.compute_bytes = static_cast<int>(c10::elementSize(compute_dtype(recipe_.model.dtype)));
-  setting.frozen = frozen_blocks_;
-  for (const TapeLevel level : tape_levels(recipe_.model, model_)) {
-    setting.full_recompute.push_back(level == TapeLevel::kFull);
-  }
-  return setting;
-}
-
-RunSummary Trainer::make_summary() {
-  RunSummary summary;
-  summary.run = run_folder_.string();
-  summary.model_type = model_.type;
-  summary.dtype = dtype_name(recipe_.model.dtype);
-  for (const ParameterPtr& parameter : model_.parameters()) {
-    summary.parameters += static_cast<std::uint64_t>(parameter->numel());
-    if (parameter->trainable)
-      summary.trainable_parameters += static_cast<std::uint64_t>(parameter->numel());
-  }
-  summary.dataset = recipe_.data.train;
-  summary.samples = dataset_.num_samples();
-  WorkSize work;
-  const std::vector<double> weights =
-      sampler_options(recipe_, dataset_, model_.desc).source_weights;
-  const Screening& screening = planner_->screening();
-  double largest_alone = 0;  // tokens of a sample that has a pack of its own
-  for (const Rejection& sample : screening.oversize) {
-    largest_alone = std::max<double>(largest_alone, dataset_.sample(sample.sample).num_tokens);
-  }
-  for (std::size_t i = 0; i < dataset_.num_samples(); ++i) {
-    const SampleRecord& record = dataset_.sample(i);
-    const double weight = weights.empty() ? 1.0 : weights[record.source];
-    const double tokens = record.num_tokens;
-    summary.tokens += record.num_tokens;
-    summary.media += record.num_media;
-    const bool rejected = !screening.fate.empty() && screening.fate[i] == 1;
-    if (rejected) continue;
-    work.text_rows += weight * tokens;
-    work.text_pairs += weight * tokens * tokens;
-    work.loss_rows += weight * record.num_loss_tokens;
-    work.vision_tiles += weight * record.vision_rows;
-  }
-  summary.balance = planner_->report(position_.epoch);
-  for (const Rejection& sample : screening.rejected)
-    summary.rejected.push_back(dataset_.describe_sample(sample.sample) + ": " + sample.reason);
-  summary.step_flops = training_flops(model_.desc, work, frozen_blocks_) /
-                       static_cast<double>(planner_->steps_in(position_.epoch));
-  // A pack that fills its text cap holds the data set's mean share of everything else, and at most
-  // its vision cap.
-  const double most_tokens = std::max(static_cast<double>(recipe_.balance.text_cap), largest_alone);
-  const double cap_share = std::min(1.0, most_tokens / std::max(1.0, work.text_rows));
-  WorkSize pack{work.text_rows * cap_share, work.text_pairs * cap_share, work.loss_rows * cap_share,
-                work.vision_tiles * cap_share};
-  if (recipe_.balance.vision_cap > 0)
-    pack.vision_tiles =
-        std::min(pack.vision_tiles, static_cast<double>(recipe_.balance.vision_cap));
-  summary.memory = estimate_training_memory(model_.desc, pack, memory_setting());
-  summary.program_bytes = resident_bytes();
-  summary.ranks = runtime_.comm->size();
-  summary.threads = at::get_num_threads();
-  summary.peak_flops = peak_flops_;
-  summary.first_step = step_;
-  summary.total_steps = total_steps_;
-  return summary;
-}
-
 TrainOutcome Trainer::run() {
   reset_peak_resident_bytes();  // of the stage before
   std::unique_ptr<FileLock> lock;
@@ -253,15 +196,25 @@ TrainOutcome Trainer::run() {
     runtime_.comm->barrier("complete run");
     return {true, 0};
   }
+  if (plan_) {
+    check_plan_fits(*plan_, recipe_.train.plan,
+                    machine_memory_bytes(runtime_.device, runtime_.launch.local_world_size));
+  }
   measure_peak();
   if (runtime_.is_main()) {
     std::filesystem::remove(run_folder_ / "summary.json");  // of a shorter run that goes on now
     write_file_atomic(run_folder_ / "recipe.yaml", to_yaml({StageRecipe{recipe_.name, recipe_}}));
+    if (plan_) save_plan(*plan_, run_folder_ / "plan.json");
     output_ = std::make_unique<Output>(
         Output{std::move(lock), MetricsWriter(run_folder_ / "metrics.jsonl", step_),
                Progress(step_, total_steps_, recipe_.log.every_steps)});
     const RunSummary summary = make_summary();
     log_info(to_text(summary));
+    if (!summary.fit.fits()) log_warning(fit_warning(summary.fit));
+    if (plan_) {
+      const std::string warning = plan_warning(*plan_, recipe_);
+      if (!warning.empty()) log_warning(warning);
+    }
     output_->metrics.write(to_json(summary));
   }
   const TrainOutcome outcome = run_steps();
@@ -293,7 +246,8 @@ void Trainer::measure_peak() {
 TrainOutcome Trainer::run_steps() {
   BatchStream stream(dataset_, processor_, *planner_, position_,
                      std::max<std::int64_t>(0, total_steps_ - step_), recipe_.data);
-  StepRunner runner(recipe_, dataset_, model_, *store_, optimizer_, groups_, runtime_);
+  StepRunner runner(recipe_, dataset_, model_, *store_, optimizer_, groups_, measurements_,
+                    runtime_);
   while (step_ < total_steps_) {
     try {
       const int signal = run_step(stream, runner);
@@ -339,14 +293,16 @@ void Trainer::save_after_error(const StepRunner& runner) {
 
 void Trainer::finish_step(const StepPlan& plan, StepResult result, double lr, double seconds) {
   elapsed_seconds_ += seconds;
+  if (first_finished_) {
+    ++timed_steps_;
+    timed_seconds_ += seconds;
+  }
+  first_finished_ = true;
   WorkSize work;
   for (const RankLoad& load : plan.loads) {
     samples_seen_ += load.samples;
     tokens_seen_ += load.tokens;
-    work.text_rows += load.work.text_rows;
-    work.text_pairs += load.work.text_pairs;
-    work.loss_rows += load.work.loss_rows;
-    work.vision_tiles += load.work.vision_tiles;
+    work = work + load.work;
   }
   loss_tokens_seen_ += plan.loss_tokens;
   bad_steps_in_a_row_ = result.skipped ? bad_steps_in_a_row_ + 1 : 0;
@@ -453,6 +409,12 @@ void Trainer::export_weights() {
 
 void Trainer::finish() {
   if (saved_step_ != step_) save();
+  const PredictionReport prediction = compare_with_prediction();
+  if (output_) {
+    output_->progress.break_line();
+    output_->metrics.write(to_json(prediction));
+    log_info(to_text(prediction));
+  }
   evaluate_now();
   if (runtime_.is_main()) {
     export_weights();

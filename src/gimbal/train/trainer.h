@@ -7,8 +7,11 @@
 
 #include "gimbal/config/recipe.h"
 #include "gimbal/optim/adamw.h"
+#include "gimbal/plan/plan.h"
 #include "gimbal/train/build.h"
+#include "gimbal/train/memory_fit.h"
 #include "gimbal/train/metrics.h"
+#include "gimbal/train/prediction.h"
 #include "gimbal/train/step.h"
 #include "gimbal/train/summary.h"
 
@@ -36,10 +39,13 @@ class Trainer {
   bool resume();
   std::int64_t count_total_steps();
   MemorySetting memory_setting() const;
+  MemoryFit find_fit();
   RunSummary make_summary();
   /// True when the run folder holds the end of exactly this many steps.
   bool is_complete() const;
   void measure_peak();
+  /// Collective. What was predicted beside what all ranks have measured.
+  PredictionReport compare_with_prediction();
   TrainOutcome run_steps();
   /// Returns the stop signal that any rank has received, or 0.
   int run_step(BatchStream& stream, StepRunner& runner);
@@ -61,9 +67,12 @@ class Trainer {
   std::optional<std::filesystem::path> previous_run_;
   Runtime& runtime_;
 
+  std::optional<Plan> plan_;  // that the recipe follows
   Dataset dataset_;
   ImageProcessor processor_;
   Model model_;
+  std::vector<bool> frozen_blocks_;
+  RunMeasurements measurements_;  // before the tensors that it counts
   ParameterGroups groups_;
   std::unique_ptr<ParameterStore> store_;
   AdamW optimizer_;
@@ -79,14 +88,16 @@ class Trainer {
   std::uint64_t loss_tokens_seen_ = 0;
   double elapsed_seconds_ = 0;
   double peak_flops_ = 0;
-  std::vector<bool> frozen_blocks_;
+  std::int64_t timed_steps_ = 0;  // of this process, the first left out
+  double timed_seconds_ = 0;
+  bool first_finished_ = false;
   std::int64_t saved_step_ = -1;
 
   struct Output;  // what rank 0 writes and prints
   std::unique_ptr<Output> output_;
 };
 
-/// Runs the stages one after another, skipping those that are complete.
-TrainOutcome run_stages(const std::vector<StageRecipe>& stages, Runtime& runtime);
+/// Runs the stages one after another, with their plans worked in, skipping those that are complete.
+TrainOutcome run_stages(std::vector<StageRecipe> stages, Runtime& runtime);
 
 }  // namespace gimbal

@@ -125,8 +125,8 @@ class Run {
 
   // Forward and backward of the mean loss; gradients stay in the store.
   at::Tensor train_pass() {
-    const auto level = options_.recompute ? gimbal::TapeLevel::kFull : gimbal::TapeLevel::kKeep;
-    gimbal::Tape tape(model_, *store_, std::vector<gimbal::TapeLevel>(model_.blocks.size(), level));
+    const auto level = options_.recompute ? gimbal::Recompute::kFull : gimbal::Recompute::kKeep;
+    gimbal::Tape tape(model_, *store_, std::vector<gimbal::Recompute>(model_.blocks.size(), level));
     const double share =
         1.0 / static_cast<double>(std::max<std::int64_t>(batch_.targets_Q.numel(), 1));
     const at::Tensor loss = tape.forward(context(gimbal::PassKind::kLoss));

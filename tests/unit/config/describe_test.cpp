@@ -18,7 +18,7 @@ std::filesystem::path golden_file() {
 }
 
 // After a wanted change: .venv/bin/gimbal train --help, from the line after "Options of a recipe"
-// on, is the new file; `make golden` writes it.
+// on, is the new file; running with GIMBAL_WRITE_GOLDEN=1 writes it.
 TEST(DescribeOptions, EqualsTheGoldenFile) {
   if (std::getenv("GIMBAL_WRITE_GOLDEN") != nullptr) {
     write_file_atomic(golden_file(), describe_options());

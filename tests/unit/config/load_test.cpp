@@ -77,6 +77,20 @@ train: {seed: 7, resume: false}
   EXPECT_EQ(recipe.balance.text_cap, 4096);  // untouched default
 }
 
+TEST_F(LoadRecipe, SaysWhichKeysWereGivenAndWhere) {
+  const auto stages = load(
+      "balance: {text_cap: 4096}\nmodel:\n  recompute_groups:\n"
+      "    - {blocks: text.*, level: mlp}\n",
+      {"train.plan=p.json"});
+  const auto& given = stages[0].given;
+  EXPECT_THAT(given.at("balance.text_cap"), HasSubstr("r.yaml:1:21"));
+  EXPECT_EQ(given.at("train.plan"), "command line");
+  EXPECT_TRUE(given.contains("model.recompute_groups"));
+  EXPECT_FALSE(given.contains("balance.vision_cap"));
+  EXPECT_EQ(stages[0].recipe.train.plan, "p.json");
+  EXPECT_EQ(stages[0].recipe.model.recompute_groups.at(0).level, Recompute::kMlp);
+}
+
 TEST_F(LoadRecipe, TakesAnEmptyFileAndNoFile) {
   EXPECT_EQ(load("").at(0).recipe.name, "run");
   EXPECT_EQ(load("train:\n").at(0).recipe.train.seed, 0);

@@ -38,6 +38,7 @@ TEST(Validate, NamesEachWrongValue) {
       {{"model.freeze=['']"}, "model.freeze[0]: is an empty pattern"},
       {{"model.recompute=full", "model.recompute_blocks=['']"}, "model.recompute_blocks[0]"},
       {{"model.recompute_blocks=[a]"}, "model.recompute_blocks: has no effect with"},
+      {{"model.recompute_groups=[{level: mlp}]"}, "model.recompute_groups[0].blocks: has no value"},
       {{"data.weights.a=-1"}, "data.weights.a: is -1; must not be negative"},
       {{"data.workers=0"}, "data.workers: is 0; must be at least 1"},
       {{"data.prefetch_packs=0"}, "data.prefetch_packs: is 0"},

@@ -7,6 +7,7 @@
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -272,6 +273,31 @@ TEST(Model, ActiveSlidingWindowIsAUserError) {
   EXPECT_NE(error_of_config(odd).find("num_attention_heads"), std::string::npos);
   EXPECT_NE(error_of_config(Json::array()).find("JSON object"), std::string::npos);
   EXPECT_NE(error_of_config(Json::object()).find("model_type"), std::string::npos);
+}
+
+TEST(Model, PartsAreThoseOfTheDescription) {
+  const c10::AutoGradMode no_graph(false);
+  for (const std::string family : {"qwen2", "qwen3", "llama"}) {
+    Model model = make_model(internvl_config(family), "test");
+    bind(model, at::kFloat);
+    Batch batch = text_batch({9, 7}, /*with_image_places=*/true);
+    batch.pixels_ICYX = at::randn({2, 3, 8, 8});
+    Flow flow;
+    for (std::size_t i = 0; i < model.blocks.size(); ++i) {
+      const Block& block = *model.blocks[i];
+      EXPECT_EQ(static_cast<std::size_t>(block.num_parts()), model.desc.blocks[i].parts.size())
+          << block.name();
+      const Flow whole = block.forward({batch}, flow);
+      for (int part = 0; part < block.num_parts(); ++part)
+        flow = block.forward_part(part, {batch}, flow);
+      for (std::size_t k = 0; k < Flow::kNumTensors; ++k) {
+        const at::Tensor &a = *whole.tensors()[k], &b = *flow.tensors()[k];
+        ASSERT_EQ(a.defined(), b.defined()) << block.name();
+        EXPECT_TRUE(!a.defined() || a.equal(b)) << block.name();
+      }
+      EXPECT_THROW(block.forward_part(block.num_parts(), {batch}, flow), InternalError);
+    }
+  }
 }
 
 }  // namespace

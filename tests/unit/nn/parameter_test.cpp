@@ -50,16 +50,6 @@ TEST(Parameter, List_RefusesTheSameNameTwice) {
   EXPECT_THROW(list.add("a", {2}, {}), InternalError);
 }
 
-TEST(Parameter, Patterns_Match) {
-  EXPECT_TRUE(matches_pattern("text.*.weight", "text.0.mlp.up_proj.weight"));
-  EXPECT_TRUE(matches_pattern("*", ""));
-  EXPECT_TRUE(matches_pattern("vision*", "vision.0"));
-  EXPECT_TRUE(matches_pattern("a*b*c", "aXbYbZc"));
-  EXPECT_FALSE(matches_pattern("a*b*c", "aXbYbZ"));
-  EXPECT_FALSE(matches_pattern("text", "text.0"));
-  EXPECT_FALSE(matches_pattern("", "a"));
-}
-
 TEST(KvCache, StoresPromptsThenTokensAtTheirLengths) {
   KvCache cache(1, 2, 5, 1, 2, at::TensorOptions(at::kFloat));
   cache.store_prompt(0, at::ones({4, 1, 2}), at::ones({4, 1, 2}) * 2, {0, 1, 4});

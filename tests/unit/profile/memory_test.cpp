@@ -25,40 +25,73 @@ ModelDesc three_blocks() {
     BlockDesc block;
     block.kind = kind;
     block.num_parameters = 100;
-    block.saved_values_per_row = 10;
+    block.parts.resize(2);
+    for (PartDesc& part : block.parts) {
+      part.input_values_per_row = 2;
+      part.saved_values_per_row = 5;
+    }
     block.output_values_per_row = 2;
     model.blocks.push_back(block);
   }
   return model;
 }
 
-const WorkSize kWork{.text_rows = 10, .vision_tiles = 3};
+const WorkSize kWork{.text_rows = 10, .vision_rows = 3};
 
 TEST(Memory, EstimateCountsWhatTrainingHolds) {
   MemorySetting setting;
   setting.frozen = {false, false, false};
-  setting.full_recompute = {false, false, false};
+  setting.levels = {Recompute::kKeep, Recompute::kKeep, Recompute::kKeep};
   const MemoryEstimate estimate = estimate_training_memory(three_blocks(), kWork, setting);
   EXPECT_EQ(estimate.parameter_bytes, 300 * 4);
   EXPECT_EQ(estimate.gradient_bytes, 300 * 4);
   EXPECT_EQ(estimate.optimizer_bytes, 300 * 8);
-  EXPECT_EQ(estimate.activation_bytes, (30 + 100 + 100) * 4);
-  EXPECT_EQ(estimate.total_bytes(), 300 * 16 + 230 * 4);
+  // All saved values, and in the last layer's backward the gradients of its output and input and of
+  // half of what a part saves between.
+  constexpr double kActivations = 30 + 100 + 100 + (2 * 2 + 1.5) * 10;
+  EXPECT_EQ(estimate.activation_bytes, kActivations * 4);
+  EXPECT_EQ(estimate.total_bytes(), (300 * 4 + kActivations) * 4);
 }
 
 TEST(Memory, EstimateOfFrozenRecomputedAndHalfPrecision) {
   MemorySetting setting;
   setting.compute_bytes = 2;
   setting.frozen = {true, false, false};
-  setting.full_recompute = {false, true, true};
+  setting.levels = {Recompute::kKeep, Recompute::kFull, Recompute::kMlp};
   const MemoryEstimate estimate = estimate_training_memory(three_blocks(), kWork, setting);
   EXPECT_EQ(estimate.parameter_bytes, 300 * 6);
   EXPECT_EQ(estimate.gradient_bytes, 200 * 4);
   EXPECT_EQ(estimate.optimizer_bytes, 200 * 8);
-  // Inputs of both text layers (3 x 2, 10 x 2), one layer's saved values; none of the frozen
-  // prefix.
-  EXPECT_EQ(estimate.activation_bytes, (6 + 20 + 100) * 2);
+  // The first text layer's input; of the second the attention part and the other part's input. Then
+  // in the second's backward: what it computes again, gradients of activations as above, and those
+  // of its parameters. None of the frozen prefix.
+  EXPECT_EQ(estimate.activation_bytes, (20 + (50 + 20) + 30 + 55 + 100) * 2);
   EXPECT_THROW(estimate_training_memory(three_blocks(), kWork, MemorySetting{}), InternalError);
+}
+
+TEST(Memory, PeakMayBeInTheHead) {
+  ModelDesc model = three_blocks();
+  model.vocab_size = 1000;
+  BlockDesc head;
+  head.kind = BlockKind::kTextHead;
+  head.parts.resize(1);
+  head.parts[0].input_values_per_row = head.parts[0].saved_values_per_row = 2;
+  model.blocks.push_back(head);
+  MemorySetting setting;
+  setting.frozen = {false, false, false, false};
+  setting.levels.assign(4, Recompute::kKeep);
+  setting.loss_chunk_rows = 4;
+  WorkSize work = kWork;
+  work.loss_rows = 6;
+  // Four rows of logits, the gradient of the weight and the product that is added to it.
+  EXPECT_EQ(peak_activation_bytes(model, work, setting),
+            (230 + 6 * 2 + 4 * 1000 + 2 * 1000 * 2) * 4);
+  setting.frozen[3] = true;
+  EXPECT_EQ(peak_activation_bytes(model, work, setting), (230 + 6 * 2 + 4 * 1000) * 4);
+  // A tied head has the embedding's weight; here there is no embedding that is trained.
+  model.tied_embeddings = true;
+  setting.frozen[3] = false;
+  EXPECT_EQ(peak_activation_bytes(model, work, setting), (230 + 6 * 2 + 4 * 1000) * 4);
 }
 
 }  // namespace

@@ -94,5 +94,32 @@ TEST(StepPlan, WasteIsOneMinusMeanOverMax) {
   EXPECT_DOUBLE_EQ(plan.waste(), 1.0 - 2.0 / 3.0);
 }
 
+TEST_F(StepPlanTest, HeaviestMicroBatchIsTheHeaviestOfAllThatAreRun) {
+  for (const std::int64_t micro_batches : {1, 2}) {
+    const auto weigh = [](const WorkSize& work) { return work.text_pairs; };
+    const PlacedBatch heaviest = planner(0, 3, micro_batches).heaviest_micro_batch(0, weigh);
+    double most = 0;
+    bool found = false;
+    for (int rank = 0; rank < 3; ++rank) {
+      StepPlanner one = planner(rank, 3, micro_batches);
+      for (Position position; position.epoch == 0;) {
+        const StepPlan plan = one.plan(position);
+        for (const auto& part : plan.micro_batches) {
+          const double weight = weigh(work_of_samples(*dataset_, part));
+          most = std::max(most, weight);
+          const bool here = rank == heaviest.rank && part == heaviest.samples &&
+                            position.step_in_epoch == heaviest.step_in_epoch;
+          EXPECT_TRUE(!here || weight == heaviest.weight);
+          found = found || here;
+        }
+        position = plan.next;
+      }
+    }
+    EXPECT_TRUE(found);
+    EXPECT_EQ(heaviest.weight, most);
+    EXPECT_EQ(heaviest.work.text_pairs, most);
+  }
+}
+
 }  // namespace
 }  // namespace gimbal

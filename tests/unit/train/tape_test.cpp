@@ -51,7 +51,7 @@ struct TapeRun {
 };
 
 TapeRun run_tape(const Model& model, const std::vector<Batch>& batches, double seed,
-                 const std::vector<TapeLevel>& levels, at::ScalarType compute = at::kFloat) {
+                 const std::vector<Recompute>& levels, at::ScalarType compute = at::kFloat) {
   const auto comm = make_single_comm();
   const auto store = toy::make_store(model, *comm, at::kFloat, compute);
   Tape tape(model, *store, levels);
@@ -76,11 +76,11 @@ void expect_bit_equal(const NamedTensors& a, const NamedTensors& b) {
 
 double largest(const at::Tensor& tensor) { return tensor.abs().max().item<double>(); }
 
-std::vector<TapeLevel> keep(const Model& model) {
-  return std::vector<TapeLevel>(model.blocks.size(), TapeLevel::kKeep);
+std::vector<Recompute> keep(const Model& model) {
+  return std::vector<Recompute>(model.blocks.size(), Recompute::kKeep);
 }
-std::vector<TapeLevel> full(const Model& model) {
-  return std::vector<TapeLevel>(model.blocks.size(), TapeLevel::kFull);
+std::vector<Recompute> full(const Model& model) {
+  return std::vector<Recompute>(model.blocks.size(), Recompute::kFull);
 }
 
 class TapeTest : public testing::Test {
@@ -108,8 +108,8 @@ TEST_F(TapeTest, RecomputeIsBitEqualToKeep) {
   EXPECT_EQ(kept.loss_sum, recomputed.loss_sum);
   expect_bit_equal(kept.gradients, recomputed.gradients);
   for (std::size_t i = 0; i < model.blocks.size(); ++i) {
-    std::vector<TapeLevel> mixed = keep(model);
-    mixed[i] = TapeLevel::kFull;
+    std::vector<Recompute> mixed = keep(model);
+    mixed[i] = Recompute::kFull;
     expect_bit_equal(kept.gradients, run_tape(model, batches, 0.5, mixed).gradients);
   }
 }

@@ -98,7 +98,7 @@ at::Tensor VisionAttention::operator()(const at::Tensor& x_ISD) const {
 }
 
 VisionLayer::VisionLayer(const InternVlVisionConfig& c, std::int64_t layer)
-    : Block(vision_layer_name(layer)),
+    : LayerBlock(vision_layer_name(layer)),
       norm_before_(list_, name() + ".norm_before", c),
       attention_(list_, name() + ".attention", c),
       lambda_1_(list_.add(name() + ".lambda_1", {c.width}, constant_init(c.layer_scale))),
@@ -108,13 +108,18 @@ VisionLayer::VisionLayer(const InternVlVisionConfig& c, std::int64_t layer)
       lambda_2_(list_.add(name() + ".lambda_2", {c.width}, constant_init(c.layer_scale))),
       activation_(c.activation) {}
 
-Flow VisionLayer::forward(const PassContext&, const Flow& in) const {
+Flow VisionLayer::forward_attention(const PassContext&, const Flow& in) const {
   if (has_no_work(in.vision)) return in;
-  const at::Tensor h_ISD =
-      at::addcmul(in.vision, attention_(norm_before_(in.vision)), lambda_1_->value);
   Flow out;
-  out.vision =
-      at::addcmul(h_ISD, fc2_(activate(activation_, fc1_(norm_after_(h_ISD)))), lambda_2_->value);
+  out.vision = at::addcmul(in.vision, attention_(norm_before_(in.vision)), lambda_1_->value);
+  return out;
+}
+
+Flow VisionLayer::forward_mlp(const PassContext&, const Flow& in) const {
+  if (has_no_work(in.vision)) return in;
+  Flow out;
+  out.vision = at::addcmul(in.vision, fc2_(activate(activation_, fc1_(norm_after_(in.vision)))),
+                           lambda_2_->value);
   return out;
 }
 

@@ -54,12 +54,14 @@ class VisionAttention {
 };
 
 /// "vision.0", "vision.1", ...: one layer of the tower, with layer scale.
-class VisionLayer : public Block {
+class VisionLayer : public LayerBlock {
  public:
   VisionLayer(const InternVlVisionConfig& config, std::int64_t layer);
-  Flow forward(const PassContext& context, const Flow& in) const override;
 
  private:
+  Flow forward_attention(const PassContext& context, const Flow& in) const override;
+  Flow forward_mlp(const PassContext& context, const Flow& in) const override;
+
   VisionNorm norm_before_;
   VisionAttention attention_;
   ParameterPtr lambda_1_;

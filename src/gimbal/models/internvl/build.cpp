@@ -1,6 +1,5 @@
 #include "gimbal/models/internvl/build.h"
 
-#include "gimbal/models/internvl/arch_desc.h"
 #include "gimbal/models/internvl/blocks.h"
 #include "gimbal/models/internvl/hf_names.h"
 #include "gimbal/models/text/build.h"
@@ -16,7 +15,6 @@ Model make_internvl_model(const Json& config, const std::string& where) {
   for (std::int64_t layer = 0; layer < internvl.vision.num_layers; ++layer)
     model.blocks.push_back(std::make_unique<VisionLayer>(internvl.vision, layer));
   model.blocks.push_back(std::make_unique<Projector>(internvl));
-  describe_vision(internvl, model.desc);
   add_text_blocks(model, internvl.text);
   model.image_token_id = internvl.image_token_id;
   model.image_seq_length = internvl.tokens_per_tile();

@@ -130,16 +130,21 @@ at::Tensor TextMlp::operator()(const at::Tensor& x_TD) const {
 
 TextLayer::TextLayer(const TextConfig& config, std::int64_t layer,
                      std::shared_ptr<const RotaryTable> rotary)
-    : Block(layer_name(layer)),
+    : LayerBlock(layer_name(layer)),
       input_norm_(list_, name() + ".input_norm", config.width, config.norm_eps),
       attention_(list_, name() + ".attention", config, layer, std::move(rotary)),
       post_attention_norm_(list_, name() + ".post_attention_norm", config.width, config.norm_eps),
       mlp_(list_, name() + ".mlp", config) {}
 
-Flow TextLayer::forward(const PassContext& context, const Flow& in) const {
-  const at::Tensor h_TD = in.text + attention_(input_norm_(in.text), context);
+Flow TextLayer::forward_attention(const PassContext& context, const Flow& in) const {
   Flow out;
-  out.text = h_TD + mlp_(post_attention_norm_(h_TD));
+  out.text = in.text + attention_(input_norm_(in.text), context);
+  return out;
+}
+
+Flow TextLayer::forward_mlp(const PassContext&, const Flow& in) const {
+  Flow out;
+  out.text = in.text + mlp_(post_attention_norm_(in.text));
   return out;
 }
 

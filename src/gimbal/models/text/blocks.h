@@ -53,13 +53,15 @@ class TextMlp {
 };
 
 /// "text.0", "text.1", ...: one decoder layer.
-class TextLayer : public Block {
+class TextLayer : public LayerBlock {
  public:
   TextLayer(const TextConfig& config, std::int64_t layer,
             std::shared_ptr<const RotaryTable> rotary);
-  Flow forward(const PassContext& context, const Flow& in) const override;
 
  private:
+  Flow forward_attention(const PassContext& context, const Flow& in) const override;
+  Flow forward_mlp(const PassContext& context, const Flow& in) const override;
+
   RmsNorm input_norm_;
   TextAttention attention_;
   RmsNorm post_attention_norm_;

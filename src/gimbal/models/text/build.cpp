@@ -1,6 +1,5 @@
 #include "gimbal/models/text/build.h"
 
-#include "gimbal/models/text/arch_desc.h"
 #include "gimbal/models/text/blocks.h"
 #include "gimbal/models/text/hf_names.h"
 
@@ -15,7 +14,6 @@ void add_text_blocks(Model& model, const TextConfig& config) {
     model.blocks.push_back(std::make_unique<TextLayer>(config, layer, rotary));
   model.blocks.push_back(std::make_unique<TextNorm>(config));
   model.blocks.push_back(std::make_unique<TextHead>(config, tied_weight));
-  describe_text(config, model.desc);
   model.cache = {config.num_layers, config.num_kv_heads, config.head_dim};
   model.vocab_size = config.vocab_size;
   model.max_positions = config.max_positions;

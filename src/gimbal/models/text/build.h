@@ -6,7 +6,7 @@
 
 namespace gimbal {
 
-/// Appends the text blocks with their descriptions and fills vocabulary, positions and cache sizes.
+/// Appends the text blocks and fills vocabulary, positions and cache sizes.
 void add_text_blocks(Model& model, const TextConfig& config);
 
 /// Qwen2ForCausalLM, Qwen3ForCausalLM, LlamaForCausalLM.

@@ -1,0 +1,59 @@
+#include <algorithm>
+#include <cmath>
+
+#include "gimbal/base/error.h"
+#include "gimbal/plan/partition.h"
+
+namespace gimbal {
+namespace {
+
+std::int64_t picoseconds(Seconds seconds) { return std::llround(seconds * 1e12); }
+// Rounded up, so that what fits here fits.
+std::int64_t whole_bytes(Bytes bytes) { return static_cast<std::int64_t>(std::ceil(bytes)); }
+
+}  // namespace
+
+PartitionProblem partition_problem(const CutProblem& cut, LevelChoice choice) {
+  const CostModel& costs = *cut.costs;
+  PartitionProblem problem;
+  problem.num_stages = cut.num_stages;
+  problem.in_flight = cut.in_flight;
+  problem.micro_batches = cut.micro_batches;
+  Bytes gathered = 0;
+  for (std::size_t i = 0; i < costs.num_blocks(); ++i) {
+    PartitionBlock block;
+    const Seconds kept = costs.forward(i, cut.mean) + costs.backward(i, cut.mean);
+    const std::vector<Recompute>& levels = costs.levels(i);
+    for (const Recompute level : levels) {
+      block.options.push_back(
+          {picoseconds(kept + costs.recompute(i, cut.mean, level)),
+           whole_bytes(costs.saved(i, cut.largest, level)),
+           whole_bytes(std::max(costs.forward_workspace(i, cut.largest),
+                                costs.backward_workspace(i, cut.largest, level)))});
+    }
+    if (choice == LevelChoice::kFullOnly) block.options = {block.options.back()};
+    block.state = whole_bytes(costs.state_bytes(i));
+    const Seconds message = costs.send_seconds(costs.cut_bytes(i, cut.mean));
+    // A round trip between two neighbours makes both wait for one message per micro-batch; a stage
+    // between two cuts waits for both at the same time.
+    block.cut_time = picoseconds(cut.num_stages > 2 ? message / 2 : message);
+    block.cut_bytes = whole_bytes(2 * costs.cut_bytes(i, cut.largest));
+    gathered = std::max(gathered, costs.gathered_bytes(i));
+    problem.blocks.push_back(std::move(block));
+  }
+  problem.capacity = static_cast<std::int64_t>(std::floor(cut.capacity - 2 * gathered));
+  return problem;
+}
+
+StageLayout to_layout(const Partition& partition, const CostModel& costs, LevelChoice choice) {
+  StageLayout layout;
+  layout.stage_begin = partition.stage_begin;
+  for (std::size_t i = 0; i < costs.num_blocks(); ++i) {
+    const std::vector<Recompute>& levels = costs.levels(i);
+    layout.recompute.push_back(choice == LevelChoice::kFullOnly ? levels.back()
+                                                                : levels[partition.option[i]]);
+  }
+  return layout;
+}
+
+}  // namespace gimbal

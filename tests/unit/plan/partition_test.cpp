@@ -1,0 +1,150 @@
+#include "gimbal/plan/partition.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "unit/balance/check_cases.h"
+
+namespace gimbal {
+namespace {
+
+using testing::check_cases;
+
+/// Both ends included.
+int pick(int low, int high) { return *testing::between(low, high + 1); }
+
+PartitionProblem random_problem() {
+  PartitionProblem problem;
+  const int num_blocks = pick(1, 9);
+  problem.num_stages = pick(1, std::min(4, num_blocks));
+  problem.micro_batches = pick(1, 12);
+  // A few kinds of blocks, so that some are equal and some are not.
+  std::vector<PartitionBlock> kinds(static_cast<std::size_t>(pick(1, num_blocks)));
+  for (PartitionBlock& kind : kinds) {
+    const int levels = pick(1, 3);
+    const int time = pick(1, 40), saved = pick(0, 30);
+    for (int level = 0; level < levels; ++level) {
+      kind.options.push_back(
+          {time + level * pick(0, 20), std::max(0, saved - level * pick(0, 15)), pick(0, 25)});
+    }
+    kind.state = pick(0, 20);
+    kind.cut_time = pick(0, 6);
+    kind.cut_bytes = pick(0, 6);
+  }
+  for (int i = 0; i < num_blocks; ++i) {
+    PartitionBlock block =
+        kinds[static_cast<std::size_t>(pick(0, static_cast<int>(kinds.size()) - 1))];
+    if (pick(0, 3) == 0) block.state = pick(0, 20);
+    problem.blocks.push_back(block);
+  }
+  for (int s = 0; s < problem.num_stages; ++s) {
+    problem.in_flight.push_back(pick(0, 1) == 0 ? problem.num_stages - s : pick(1, 6));
+  }
+  const std::int64_t least = least_capacity(problem);
+  // Tight, loose, and one byte too little.
+  problem.capacity = pick(0, 4) == 0 ? least - 1 : least + pick(0, 1) * pick(0, 400);
+  return problem;
+}
+
+TEST(Partition, PropertyEqualsBruteForce) {
+  check_cases(10000, [] {
+    const PartitionProblem problem = random_problem();
+    const auto fast = solve_partition(problem);
+    const auto slow = solve_partition_brute_force(problem);
+    RC_ASSERT(fast.has_value() == slow.has_value());
+    RC_ASSERT(fast.has_value() == (problem.capacity >= least_capacity(problem)));
+    if (!fast) return;
+    RC_ASSERT(fast->cost == slow->cost);
+    // The choice costs what is claimed and fits.
+    std::int64_t sum = 0, max = 0;
+    RC_ASSERT(fast->stage_begin.front() == 0U);
+    RC_ASSERT(fast->stage_begin.back() == problem.blocks.size());
+    for (int s = 0; s < problem.num_stages; ++s) {
+      const std::size_t begin = fast->stage_begin[static_cast<std::size_t>(s)];
+      const std::size_t end = fast->stage_begin[static_cast<std::size_t>(s) + 1];
+      RC_ASSERT(begin < end);
+      std::int64_t time = 0, bytes = 0, workspace = 0;
+      for (const std::size_t cut : {begin, end}) {
+        if (cut == 0 || cut == problem.blocks.size()) continue;
+        time += problem.blocks[cut - 1].cut_time;
+        bytes += problem.blocks[cut - 1].cut_bytes;
+      }
+      for (std::size_t i = begin; i < end; ++i) {
+        const PartitionOption& option = problem.blocks[i].options[fast->option[i]];
+        time += option.time;
+        bytes +=
+            problem.blocks[i].state + problem.in_flight[static_cast<std::size_t>(s)] * option.saved;
+        workspace = std::max(workspace, option.workspace);
+      }
+      RC_ASSERT(bytes + workspace <= problem.capacity);
+      sum += time;
+      max = std::max(max, time);
+    }
+    RC_ASSERT(fast->cost == sum + (problem.micro_batches - 1) * max);
+  });
+}
+
+/// 101 blocks of 6 kinds, 4 levels, like a vision tower before a language model.
+PartitionProblem large_problem(int num_stages) {
+  PartitionProblem problem;
+  problem.num_stages = num_stages;
+  problem.micro_batches = 64;
+  const auto add = [&](int count, std::int64_t time, std::int64_t saved, int levels) {
+    PartitionBlock block;
+    for (int level = 0; level < levels; ++level) {
+      const std::int64_t again = level == 0   ? 0
+                                 : level == 1 ? time * 13 / 100
+                                 : level == 2 ? time * 19 / 100
+                                              : time / 3;
+      const std::int64_t kept = level == 0   ? saved
+                                : level == 1 ? saved * 57 / 100
+                                : level == 2 ? saved * 48 / 100
+                                             : saved / 13;
+      block.options.push_back({time + again, kept, saved / 5 + (saved - kept)});
+    }
+    block.state = saved / 4;
+    block.cut_time = time / 90;
+    block.cut_bytes = saved / 20;
+    for (int i = 0; i < count; ++i) problem.blocks.push_back(block);
+  };
+  add(1, 300'000'007, 20'000'003, 1);
+  add(45, 9'100'000'019, 410'000'131, 4);
+  add(1, 900'000'011, 60'000'017, 2);
+  add(1, 100'000'003, 30'000'001, 1);
+  add(51, 11'700'000'041, 530'000'357, 4);
+  add(1, 90'000'001, 30'000'001, 2);
+  add(1, 7'000'000'013, 90'000'019, 1);
+  for (int s = 0; s < num_stages; ++s) problem.in_flight.push_back(num_stages - s);
+  return problem;
+}
+
+TEST(Partition, SolvesLargeModelsUnderAnyMemory) {
+  for (const int stages : {1, 4, 16}) {
+    PartitionProblem problem = large_problem(stages);
+    const std::int64_t least = least_capacity(problem);
+    std::int64_t last = std::numeric_limits<std::int64_t>::max();
+    for (const int percent : {100, 110, 140, 200, 400, 2000}) {
+      problem.capacity = least / 100 * percent + percent;
+      const auto partition = solve_partition(problem);
+      ASSERT_TRUE(partition) << stages << " stages, " << percent << " %";
+      EXPECT_LE(partition->cost, last) << "more memory made it slower";
+      last = partition->cost;
+    }
+    problem.capacity = least - 1;
+    EXPECT_FALSE(solve_partition(problem));
+  }
+}
+
+TEST(Partition, HasNoneForFewerBlocksThanStages) {
+  PartitionProblem problem;
+  problem.blocks.resize(2);
+  for (PartitionBlock& block : problem.blocks) block.options.push_back({1, 0, 0});
+  problem.num_stages = 3;
+  problem.in_flight = {3, 2, 1};
+  problem.capacity = 100;
+  EXPECT_FALSE(solve_partition(problem));
+}
+
+}  // namespace
+}  // namespace gimbal

@@ -1,0 +1,172 @@
+#include "gimbal/train/follow_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "gimbal/base/error.h"
+#include "gimbal/base/file.h"
+#include "gimbal/config/load.h"
+#include "gimbal/cost/model_fingerprint.h"
+#include "gimbal/train/block_levels.h"
+#include "train/small_models.h"
+#include "unit/base/temp_folder.h"
+
+namespace gimbal {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::message_of;
+using ::testing::Not;
+
+class FollowPlan : public ::testing::Test {
+ protected:
+  FollowPlan() {
+    plan.model_type = model.type;
+    plan.model_fingerprint = model_fingerprint(model);
+    plan.streams = {"text", "vision"};
+    plan.caps = {600, 12};
+    plan.packs_per_step = 6;
+    plan.micro_batches = 3;
+    plan.mesh.dp_replicate = 2;
+    for (const BlockDesc& block : model.blocks) {
+      plan.blocks.push_back(block.name);
+      plan.layout.recompute.push_back(Recompute::kKeep);
+    }
+    plan.layout.stage_begin = {0, model.blocks.size()};
+    plan.layout.recompute[block("text.0")] = Recompute::kAttention;
+    plan.layout.recompute[block("text.1")] = Recompute::kFull;
+    plan.layout.recompute[block("projector")] = Recompute::kMlp;
+  }
+
+  std::size_t block(const std::string& name) const {
+    std::size_t i = 0;
+    while (model.blocks.at(i).name != name) ++i;
+    return i;
+  }
+
+  /// The recipe as a file and a command line give it, with the plan worked in.
+  StageRecipe applied(const std::string& yaml, const std::vector<std::string>& overrides = {}) {
+    write_file_atomic(folder_ / "r.yaml", yaml);
+    StageRecipe stage = load_recipe(folder_ / "r.yaml", overrides).front();
+    apply_plan(plan, "p/plan.json", model, stage);
+    return stage;
+  }
+  std::string refused(const std::string& yaml, const std::vector<std::string>& overrides = {}) {
+    return message_of<UserError>([&] { applied(yaml, overrides); });
+  }
+
+  ModelDesc model = make_model(small_models::internvl_config("qwen2", false), "test").desc;
+  Plan plan;
+  testing::TempFolder folder_;
+};
+
+TEST_F(FollowPlan, CapsStepsAndLevelsAreThePlans) {
+  const Recipe recipe = applied("").recipe;
+  EXPECT_EQ(recipe.balance.text_cap, 600);
+  EXPECT_EQ(recipe.balance.vision_cap, 12);
+  EXPECT_EQ(recipe.balance.packs_per_step, 6);
+  EXPECT_EQ(recipe.balance.micro_batches, 1);
+  const std::vector<Recompute> levels = block_levels(recipe.model, model);
+  EXPECT_EQ(levels[block("text.0")], Recompute::kAttention);
+  EXPECT_EQ(levels[block("text.1")], Recompute::kFull);
+  EXPECT_EQ(levels[block("projector")], Recompute::kFull) << "of one part";
+  EXPECT_EQ(levels[block("vision.0")], Recompute::kKeep);
+}
+
+TEST_F(FollowPlan, ResolvedRecipeIsCompleteAndAgrees) {
+  const StageRecipe once = applied("train: {plan: p/plan.json}");
+  const std::string yaml = to_yaml({once});
+  EXPECT_THAT(yaml, AllOf(HasSubstr("text_cap: 600"), HasSubstr("plan: p/plan.json")));
+  const StageRecipe again = applied(yaml);
+  EXPECT_EQ(to_json(again.recipe), to_json(once.recipe));
+}
+
+TEST_F(FollowPlan, EqualOptionsAreNoConflict) {
+  EXPECT_EQ(
+      applied("balance: {text_cap: 600}", {"balance.packs_per_step=6"}).recipe.balance.text_cap,
+      600);
+  plan.layout.recompute.assign(model.blocks.size(), Recompute::kFull);
+  EXPECT_NO_THROW(applied("model: {recompute: full}"));
+}
+
+TEST_F(FollowPlan, OtherOptionsAreNamedWithThePlans) {
+  const std::string message = refused("balance: {text_cap: 4096, vision_cap: 12}",
+                                      {"balance.packs_per_step=4", "balance.micro_batches=0"});
+  EXPECT_THAT(message, AllOf(HasSubstr("p/plan.json"),
+                             HasSubstr("r.yaml:1:21: balance.text_cap is 4096; the plan has 600"),
+                             HasSubstr("command line: balance.packs_per_step is 4; the plan has 6"),
+                             HasSubstr("command line: balance.micro_batches is 0; the plan has 1"),
+                             Not(HasSubstr("vision_cap"))));
+}
+
+TEST_F(FollowPlan, OtherRecomputeLevelsAreNamed) {
+  EXPECT_THAT(refused("", {"model.recompute=keep"}),
+              HasSubstr("command line: model.recompute is keep for projector; the plan has full"));
+  EXPECT_THAT(refused("model: {recompute_groups: [{blocks: text.0, level: mlp}]}"),
+              HasSubstr("model.recompute_groups is keep for projector; the plan has full"));
+}
+
+TEST_F(FollowPlan, OtherModelsAreRefused) {
+  const auto check = [&](const Plan& changed) {
+    return message_of<UserError>([&] { check_plan_model(changed, "p.json", model, "models/m"); });
+  };
+  EXPECT_NO_THROW(check_plan_model(plan, "p.json", model, "models/m"));
+  Plan changed = plan;
+  changed.model_type = "qwen3";
+  EXPECT_THAT(check(changed), HasSubstr("plan 'p.json' is for a qwen3 model, the one in 'models/m' "
+                                        "is internvl"));
+  changed = plan;
+  changed.blocks.pop_back();
+  EXPECT_THAT(check(changed), HasSubstr("has 8 blocks, the model in 'models/m' has 9"));
+  changed = plan;
+  changed.blocks[1] = "vision.7";
+  EXPECT_THAT(check(changed), HasSubstr("block 1 is 'vision.7', in the model in 'models/m' it is "
+                                        "'vision.0'"));
+  changed = plan;
+  changed.model_fingerprint[0] = changed.model_fingerprint[0] == '0' ? '1' : '0';
+  EXPECT_THAT(check(changed), HasSubstr("same blocks but other sizes"));
+}
+
+TEST_F(FollowPlan, MeshesWithoutARuntimeAreRefused) {
+  const auto check = [&](const MeshShape& mesh, int world_size) {
+    Plan changed = plan;
+    changed.mesh = mesh;
+    return message_of<UserError>([&] { check_plan_runs(changed, "p.json", world_size); });
+  };
+  EXPECT_NO_THROW(check_plan_runs(plan, "p.json", 2));
+  for (const MeshShape& mesh : {MeshShape{.pp = 2}, MeshShape{.dp_shard = 2}, MeshShape{.sp = 2},
+                                MeshShape{.tp = 2}, MeshShape{.dp_shard = 2, .ep = 2}}) {
+    EXPECT_THAT(check(mesh, 2), AllOf(HasSubstr("there is no runtime for its other axes yet"),
+                                      HasSubstr("--pp 1 --tp 1 --sp 1 --ep 1 --dp-shard 1")));
+  }
+  EXPECT_THAT(check(MeshShape{.dp_replicate = 2}, 1),
+              HasSubstr("is for 2 processes, but this run has 1. Start it with --nproc 2, or plan "
+                        "with --devices 1"));
+  EXPECT_THAT(check(MeshShape{}, 3), HasSubstr("is for 1 process, but this run has 3"));
+}
+
+TEST_F(FollowPlan, CapsOfUnknownStreamsAndAMissingTextCapAreRefused) {
+  plan.streams = {"text", "audio"};
+  EXPECT_THAT(refused(""), HasSubstr("has a cap for the stream 'audio'"));
+  plan.streams = {"text", "vision"};
+  plan.caps = {0, 12};
+  EXPECT_THAT(refused(""), HasSubstr("has no cap on text rows"));
+}
+
+TEST_F(FollowPlan, AnotherNumberFormatIsAWarning) {
+  plan.dtype = "bfloat16";
+  Recipe recipe;
+  EXPECT_THAT(plan_warning(plan, recipe),
+              HasSubstr("was made for bfloat16, this run computes in float32"));
+  recipe.model.dtype = DType::kBFloat16;
+  EXPECT_EQ(plan_warning(plan, recipe), "");
+}
+
+TEST_F(FollowPlan, AStageWithoutAPlanStaysAsItIs) {
+  const StageRecipe stage{"run", Recipe{}};
+  EXPECT_EQ(to_json(follow_plan(stage, 1).recipe), to_json(stage.recipe));
+}
+
+}  // namespace
+}  // namespace gimbal

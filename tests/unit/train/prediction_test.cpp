@@ -1,0 +1,172 @@
+#include "gimbal/train/prediction.h"
+
+#include <ATen/ops/ones.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "gimbal/base/error.h"
+#include "gimbal/train/memory_fit.h"
+#include "unit/base/temp_folder.h"
+
+namespace gimbal {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+/// Two layers of one class and a head.
+ModelDesc three_blocks() {
+  ModelDesc model;
+  for (const char* name : {"text.0", "text.1", "text.head"}) {
+    BlockDesc block;
+    block.name = name;
+    block.kind = BlockKind::kTextLayer;
+    block.cost_class = block.name == "text.head" ? "text_head" : "text_layer";
+    block.parts.resize(2);
+    block.parts[0].saved_values_per_row = 10;
+    model.blocks.push_back(block);
+  }
+  return model;
+}
+
+MemorySetting keep_all(const ModelDesc& model) {
+  MemorySetting setting;
+  setting.frozen.assign(model.blocks.size(), false);
+  setting.levels.assign(model.blocks.size(), Recompute::kKeep);
+  return setting;
+}
+
+void run_micro_batch(RunMeasurements& measurements, double rows) {
+  measurements.begin_micro_batch();
+  const at::Tensor held = at::ones({static_cast<std::int64_t>(rows), 25});
+  for (std::size_t i = 0; i < 3; ++i) {
+    measurements.note(i, false, true);
+    if (i == 0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    measurements.note(i, false, false);
+  }
+  measurements.end_forward();
+  std::this_thread::sleep_for(std::chrono::milliseconds(10));  // belongs to no block
+  for (std::size_t i = 3; i-- > 0;) {
+    measurements.note(i, true, true);
+    measurements.note(i, true, false);
+  }
+  measurements.end_micro_batch({.text_rows = rows});
+}
+
+TEST(RunMeasurements, CountsTimesByClassAndTheLargestPeak) {
+  const ModelDesc model = three_blocks();
+  RunMeasurements measurements(model, keep_all(model), at::kCPU);
+  measurements.begin_step();
+  EXPECT_TRUE(measurements.is_timing());
+  run_micro_batch(measurements, 4000);  // the first step does not count
+  measurements.begin_step();
+  run_micro_batch(measurements, 1000);
+  run_micro_batch(measurements, 2000);
+  run_micro_batch(measurements, 0);  // a rank without a pack
+  EXPECT_EQ(measurements.times().micro_batches, 2U);
+  const auto& layer = measurements.times().classes.at("text_layer");
+  EXPECT_GT(layer.forward, 0.039);  // two sleeps of 20 ms
+  EXPECT_LT(layer.backward, layer.forward);
+  EXPECT_LT(measurements.times().classes.at("text_head").forward, layer.forward);
+  const MeasuredPeak& peak = measurements.peak();
+  EXPECT_GE(peak.activations, 2000 * 25 * 4);
+  EXPECT_LT(peak.activations, 2000 * 25 * 4 + 10000);
+  // Saved values of three blocks and the gradients of half of one's.
+  EXPECT_EQ(peak.predicted_activations, 2000 * (3 * 10 + 5) * 4);
+  EXPECT_GE(peak.total, peak.activations);
+}
+
+TEST(RunMeasurements, OneStepCountsWhenThereIsNoOther) {
+  const ModelDesc model = three_blocks();
+  RunMeasurements measurements(model, keep_all(model), at::kCPU);
+  measurements.begin_step();
+  run_micro_batch(measurements, 100);
+  EXPECT_EQ(measurements.times().micro_batches, 1U);
+  EXPECT_GT(measurements.peak().activations, 0);
+}
+
+TEST(RunMeasurements, JsonReadsBack) {
+  MeasuredTimes times;
+  times.micro_batches = 3;
+  times.classes["text_layer"] = {1.5, 2.5};
+  const MeasuredTimes again = measured_times(Json::parse(to_json(times).dump()));
+  EXPECT_EQ(again.micro_batches, 3U);
+  EXPECT_EQ(again.classes.at("text_layer").backward, 2.5);
+  const MeasuredPeak peak = measured_peak(to_json(MeasuredPeak{1, 2, 3}));
+  EXPECT_EQ(peak.predicted_activations, 1);
+  EXPECT_EQ(peak.activations, 2);
+  EXPECT_EQ(peak.total, 3);
+}
+
+Plan predicted_plan() {
+  Plan plan;
+  plan.prediction.step.seconds = 0.5;
+  plan.prediction.peak_bytes = {4000};
+  plan.prediction.capacity_bytes = 10000;
+  plan.prediction.classes = {{"text_layer", 0.1, 0.2}, {"vision_layer", 0.3, 0.4}};
+  return plan;
+}
+
+TEST(Prediction, WithAPlanComparesStepAndClasses) {
+  MeasuredTimes times;
+  times.micro_batches = 4;
+  times.classes["text_layer"] = {0.44, 0.6};
+  const PredictionReport report = compare_prediction(
+      7, predicted_plan(), "p.json", {{100, 90, 3000}, {120, 130, 4100}}, times, 0.55);
+  const Json json = to_json(report);
+  EXPECT_EQ(json.at("kind"), "prediction");
+  EXPECT_EQ(json.at("step"), 7);
+  EXPECT_EQ(json.at("plan"), "p.json");
+  EXPECT_EQ(json.at("activation_peak_bytes").at("predicted"), 120);
+  EXPECT_EQ(json.at("activation_peak_bytes").at("measured"), 130);
+  EXPECT_EQ(json.at("peak_bytes").at("measured"), 4100);
+  EXPECT_NEAR(json.at("step_seconds").at("ratio").get<double>(), 1.1, 1e-12);
+  ASSERT_EQ(json.at("classes").size(), 1U) << "no block of the other class has run";
+  const Json& layer = json.at("classes")[0];
+  EXPECT_EQ(layer.at("class"), "text_layer");
+  EXPECT_NEAR(layer.at("forward").at("ratio").get<double>(), 1.1, 1e-12);
+  EXPECT_NEAR(layer.at("backward").at("measured").get<double>(), 0.15, 1e-12);
+  EXPECT_THAT(to_text(report), AllOf(HasSubstr("step 550 ms, predicted 500 ms (+10.0%)"),
+                                     HasSubstr("text_layer forward 110 ms"),
+                                     HasSubstr("backward 150 ms, predicted 200 ms (-25.0%)")));
+}
+
+TEST(Prediction, WithoutAPlanComparesMemoryOnly) {
+  const PredictionReport report =
+      compare_prediction(3, std::nullopt, "", {{0, 90, 3000}}, MeasuredTimes{}, 0.1);
+  const Json json = to_json(report);
+  EXPECT_FALSE(json.contains("step_seconds"));
+  EXPECT_TRUE(json.at("activation_peak_bytes").at("ratio").is_null());
+  EXPECT_THAT(to_text(report), Not(HasSubstr("step")));
+}
+
+TEST(MemoryFit, SaysWhetherItFitsAndNamesTheSamples) {
+  MemoryFit fit;
+  fit.memory.activation_bytes = 3e9;
+  fit.program_bytes = 1e9;
+  fit.machine_bytes = 8e9;
+  fit.largest.work.text_rows = 4096;
+  fit.samples = {"a.jsonl line 1", "a.jsonl line 2", "a.jsonl line 3", "b.jsonl line 9", "more"};
+  EXPECT_TRUE(fit.fits());
+  EXPECT_THAT(to_text(fit), AllOf(HasSubstr("fits: 4 GB of 8 GB"), HasSubstr("4,096 tokens"),
+                                  HasSubstr("b.jsonl line 9 and 1 more")));
+  fit.planned_bytes = 7.5e9;
+  EXPECT_FALSE(fit.fits());
+  EXPECT_THAT(to_text(fit), HasSubstr("DOES NOT FIT: 8.5 GB of 8 GB"));
+  EXPECT_THAT(fit_warning(fit), HasSubstr("lower balance.text_cap"));
+  EXPECT_EQ(to_json(fit).at("fits"), false);
+  EXPECT_EQ(to_json(fit).at("samples").size(), 5U);
+}
+
+TEST(MemoryFit, APlanAboveTheMachineIsRefused) {
+  EXPECT_NO_THROW(check_plan_fits(predicted_plan(), "p.json", 4000));
+  EXPECT_THAT(
+      testing::message_of<UserError>([] { check_plan_fits(predicted_plan(), "p.json", 3999); }),
+      HasSubstr("plan 'p.json' needs 4 kB in each process, but a process may use 4 kB"));
+}
+
+}  // namespace
+}  // namespace gimbal
