@@ -21,6 +21,9 @@ struct Command {
 Command prepare_command();
 Command inspect_command();
 Command balance_command();
+Command plan_command();
+Command simulate_command();
+Command profile_command();
 Command train_command();
 Command evaluate_command();
 Command generate_command();

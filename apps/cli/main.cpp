@@ -13,9 +13,9 @@ namespace gimbal::cli {
 namespace {
 
 std::vector<Command> all_commands() {
-  return {prepare_command(), inspect_command(),  balance_command(),
-          train_command(),   evaluate_command(), generate_command(),
-          export_command(),  report_command(),   doctor_command()};
+  return {prepare_command(),  inspect_command(),  balance_command(), profile_command(),
+          plan_command(),     simulate_command(), train_command(),   evaluate_command(),
+          generate_command(), export_command(),   report_command(),  doctor_command()};
 }
 
 std::string usage() {
@@ -35,6 +35,7 @@ std::string usage() {
          "Examples:\n"
          "  gimbal prepare --model MODEL --data train.jsonl --out data/train\n"
          "  gimbal balance lengths.csv --cap vision=16 --cap tokens=5376 --ranks 8\n"
+         "  gimbal plan --model MODEL --lengths lengths.csv --hardware h100-80g --devices 16\n"
          "  gimbal train recipe.yaml optimizer.lr=1e-4 --nproc 2\n"
          "\n"
          "`gimbal COMMAND --help` tells more; `gimbal train --help` lists every option of a "

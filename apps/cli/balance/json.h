@@ -2,16 +2,14 @@
 // docs/balance_command.md.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "apps/cli/balance/arguments.h"
 #include "apps/cli/balance/run.h"
 #include "apps/cli/balance/setup.h"
+#include "gimbal/base/json.h"
 
 namespace gimbal::cli {
-
-using OrderedJson = nlohmann::ordered_json;
 
 /// Times that the caller took, in seconds.
 struct BalanceTimes {

@@ -14,5 +14,6 @@ int run_evaluate(const Arguments& arguments);
 int run_generate(const Arguments& arguments);
 int run_export(const Arguments& arguments);
 int run_doctor(const Arguments& arguments);
+int run_profile(const Arguments& arguments);
 
 }  // namespace gimbal::cli

@@ -14,11 +14,8 @@ namespace {
 
 int run(int argc, char** argv) {
   const std::map<std::string, std::function<int(const Arguments&)>> commands{
-      {"train", run_train},
-      {"evaluate", run_evaluate},
-      {"generate", run_generate},
-      {"export", run_export},
-      {"doctor", run_doctor}};
+      {"train", run_train},   {"evaluate", run_evaluate}, {"generate", run_generate},
+      {"export", run_export}, {"profile", run_profile},   {"doctor", run_doctor}};
   const auto command = argc < 2 ? commands.end() : commands.find(argv[1]);
   GIMBAL_USER_CHECK(command != commands.end(),
                     "gimbal-run is called by gimbal. See `gimbal --help`.");

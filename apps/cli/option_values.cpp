@@ -1,0 +1,54 @@
+#include "apps/cli/option_values.h"
+
+#include <charconv>
+#include <cmath>
+#include <string_view>
+
+#include "gimbal/base/error.h"
+
+namespace gimbal::cli {
+
+std::uint64_t whole_number(const std::string& option, const std::string& text, std::uint64_t least,
+                           std::uint64_t most) {
+  std::uint64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, value);
+  GIMBAL_USER_CHECK(
+      parsed.ec == std::errc() && parsed.ptr == end && value >= least && value <= most, option,
+      ": found '", text, "', expected a whole number from ", least, " to ", most);
+  return value;
+}
+
+double real_number(const std::string& option, const std::string& text) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, value);
+  GIMBAL_USER_CHECK(
+      parsed.ec == std::errc() && parsed.ptr == end && std::isfinite(value) && value >= 0, option,
+      ": found '", text, "', expected a number of at least 0");
+  return value;
+}
+
+double positive_number(const std::string& option, const std::string& text) {
+  const double value = real_number(option, text);
+  GIMBAL_USER_CHECK(value > 0, option, ": found '", text, "', expected a number above 0");
+  return value;
+}
+
+double byte_count(const std::string& option, const std::string& text) {
+  constexpr std::string_view kSuffixes = "KMGT";
+  const std::size_t power = text.empty() ? std::string::npos : kSuffixes.find(text.back());
+  if (power == std::string::npos) return positive_number(option, text);
+  return positive_number(option, text.substr(0, text.size() - 1)) *
+         std::pow(1024.0, static_cast<double>(power + 1));
+}
+
+std::pair<std::string, std::string> split_name(const std::string& option, const std::string& text,
+                                               const std::string& form) {
+  const std::size_t at = text.rfind('=');
+  GIMBAL_USER_CHECK(at != std::string::npos && at > 0 && at + 1 < text.size(), option, ": found '",
+                    text, "', expected ", form);
+  return {text.substr(0, at), text.substr(at + 1)};
+}
+
+}  // namespace gimbal::cli
