@@ -184,3 +184,129 @@ def read_length_csv(files: Sequence[_Path]) -> LengthTable: ...
 def read_dataset_lengths(folder: _Path) -> LengthTable: ...
 def read_cost_file(file: _Path, streams: Sequence[str]) -> list[tuple[float, float]]: ...
 def model_costs(config: _Path, streams: Sequence[str], head_share: float) -> list[tuple[float, float]]: ...
+
+_Work = Sequence[float]
+
+class ModelDesc:
+    """A model as data; gimbal.arch.Model is the public face."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def vision_row(self) -> str: ...
+    @property
+    def num_parameters(self) -> int: ...
+    @property
+    def sizes(self) -> dict[str, Any]: ...
+    @property
+    def blocks(self) -> list[dict[str, Any]]: ...
+    def forward_flops(self, block: int, work: _Work) -> float: ...
+    def backward_flops(self, work: _Work, frozen: Sequence[bool]) -> list[float]:
+        """Of each block."""
+    def recompute_flops(self, block: int, work: _Work, level: str) -> float: ...
+    def saved_values(self, block: int, work: _Work, level: str) -> float: ...
+    def cut_values(self, block: int, work: _Work) -> float: ...
+
+def known_model_types() -> list[str]: ...
+def describe_model(config: str, where: str) -> ModelDesc: ...
+def describe_model_file(path: _Path) -> ModelDesc: ...
+
+_Layout = tuple[Sequence[int], Sequence[str]]
+_F64 = npt.NDArray[np.float64]
+
+def known_hardware() -> list[str]: ...
+def plan_passes() -> list[str]: ...
+def plan_table(plan: str) -> str: ...
+def comparison_table(plans: Sequence[str]) -> str: ...
+def check_plan(plan: str, where: str) -> str:
+    """The plan as it is written to files. Raises UserError for what is missing, unknown or does not fit together."""
+
+class PlanInput:
+    """A model, its costs and its samples; gimbal.plan.Planner is the public face. Plans are JSON text."""
+
+    def __init__(
+        self,
+        *,
+        model: ModelDesc,
+        hardware: str,
+        profile: str,
+        dtype: str,
+        frozen: Sequence[bool],
+        state_bytes: Sequence[float],
+        text_rows: _U32,
+        vision_rows: _U32 | None,
+        origin: str,
+    ) -> None: ...
+    def set_search(
+        self,
+        *,
+        devices: int,
+        axes: dict[str, int],
+        schedule: str | None,
+        stages_per_rank: int,
+        caps: Sequence[int] | None,
+        samples_per_step: float,
+        packs_per_step: int | None,
+        memory_bytes: float | None,
+        without: set[str],
+        num_top: int,
+        seed: int,
+    ) -> None: ...
+    def search(self) -> str: ...
+    def compare(self, plan: str) -> str: ...
+    def predict(self, plan: str) -> str: ...
+    def pack(
+        self,
+        *,
+        method: Method,
+        caps: Sequence[int],
+        samples_per_pack: int,
+        packs_per_step: int,
+        packs_per_slot: int,
+        seed: int,
+    ) -> tuple[_F64, _U32]:
+        """Work of each pack, [packs, 5], and its number of samples."""
+
+class Pipeline:
+    """One pipeline with its schedule; gimbal.plan.Pipeline is the public face. Work is [micro-batches, 5]."""
+
+    def __init__(
+        self,
+        input: PlanInput,
+        *,
+        mesh: Sequence[int],
+        schedule: str,
+        stages_per_rank: int,
+        micro_batches: int,
+        reshard: bool,
+        memory_bytes: float | None,
+    ) -> None: ...
+    @property
+    def capacity(self) -> float: ...
+    @property
+    def in_flight(self) -> list[int]: ...
+    def block_seconds(self, work: _F64) -> _F64: ...
+    def cut(
+        self,
+        *,
+        method: str,
+        recompute: str,
+        works: _F64,
+        measured: _F64,
+        radius: int,
+        keep_best: int,
+        reserve_bytes: float,
+    ) -> _Layout | None: ...
+    def recompute(
+        self, *, stage_begin: Sequence[int], method: str, works: _F64, reserve_bytes: float
+    ) -> _Layout | None: ...
+    def stages(self, layout: _Layout, works: _F64) -> tuple[list[float], list[float]]: ...
+    def simulate(self, layout: _Layout, works: _F64) -> tuple[_F64, list[float]]: ...
+    def bounds(self, works: _F64) -> _F64: ...
+
+def make_schedule(kind: str, ranks: int, stages_per_rank: int, micro_batches: int) -> str:
+    """As text; gimbal.schedule is the public face."""
+
+def parse_schedule(text: str, where: str) -> str: ...
+def check_schedule(text: str) -> tuple[list[str], list[int]]:
+    """(problems, most micro-batches in flight per stage)."""

@@ -1,5 +1,5 @@
-// gimbal._native: what Python uses of src/gimbal. Not for users: gimbal.balance is, and checks what
-// is handed over here.
+// gimbal._native: what Python uses of src/gimbal. Not for users: gimbal.balance and gimbal.plan
+// are, and check what is handed over here.
 #include <pybind11/pybind11.h>
 
 #include <exception>
@@ -22,7 +22,7 @@ std::vector<std::uint32_t> all_samples(std::size_t count) {
 }  // namespace gimbal::python
 
 PYBIND11_MODULE(_native, m) {
-  m.doc() = "The C++ side of gimbal.balance.";
+  m.doc() = "The C++ side of gimbal.balance and gimbal.plan.";
   m.attr("__version__") = GIMBAL_VERSION;
   py::register_local_exception_translator([](std::exception_ptr pointer) {
     try {
@@ -34,10 +34,14 @@ PYBIND11_MODULE(_native, m) {
       py::set_error(PyExc_RuntimeError, error.what());
     }
   });
+  gimbal::python::bind_arch(m);
   gimbal::python::bind_patterns(m);
   gimbal::python::bind_epoch(m);
   gimbal::python::bind_bounds(m);
   gimbal::python::bind_files(m);
   gimbal::python::bind_rebalance(m);
   gimbal::python::bind_stream_packer(m);
+  gimbal::python::bind_schedule(m);
+  gimbal::python::bind_plan(m);
+  gimbal::python::bind_pipeline(m);
 }

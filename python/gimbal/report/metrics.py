@@ -1,4 +1,4 @@
-"""Reads `metrics.jsonl`: one JSON object a line, of kind train, eval, skipped or summary.
+"""Reads `metrics.jsonl`: one JSON object a line, of kind train, eval, skipped, summary or prediction.
 
 A run may have been killed in mid-line and gone on from an older checkpoint: a broken line is counted, not fatal, and
 records of steps that were run again are replaced by the later ones.
@@ -24,6 +24,7 @@ class Metrics:
     evals: list[Record] = field(default_factory=list)
     skipped: list[Record] = field(default_factory=list)
     summary: Record = field(default_factory=dict)
+    prediction: Record = field(default_factory=dict)  # the last: predicted against measured
     starts: int = 0
     broken_lines: list[int] = field(default_factory=list)
     unknown_kinds: list[str] = field(default_factory=list)
@@ -71,6 +72,9 @@ def _add(metrics: Metrics, record: Record, number: int) -> None:
     if kind == "summary":
         metrics.summary = record
         metrics.starts += 1
+        return
+    if kind == "prediction":
+        metrics.prediction = record
         return
     kinds = {"train": metrics.train, "eval": metrics.evals, "skipped": metrics.skipped}
     if kind not in kinds:

@@ -240,6 +240,28 @@ def _picture(part: Part) -> str:
     return f'<img src="{part.image}" width="{width}" alt=""{" class=tiny" if tiny else ""} loading="lazy">'
 
 
+def _compared(prediction: dict[str, Any]) -> dict[str, str]:
+    """One line per figure that was predicted: "1.2 GiB, predicted 1.1 GiB (+9.1 %)"."""
+    lines: dict[str, str] = {}
+
+    def add(name: str, key: str, figure: Any) -> None:
+        if not isinstance(figure, dict):
+            return
+        measured, predicted = finite(figure.get("measured")), finite(figure.get("predicted"))
+        if measured is None or predicted is None:
+            return
+        off = f" ({100 * (measured / predicted - 1):+.1f} %)" if predicted > 0 else ""
+        lines[name] = f"{text.value(key, measured)}, predicted {text.value(key, predicted)}{off}"
+
+    for key in ("activation_peak_bytes", "peak_bytes", "step_seconds"):
+        add(text.label(key), key, prediction.get(key))
+    classes = prediction.get("classes")
+    for entry in classes if isinstance(classes, list) else []:
+        for way in ("forward", "backward"):
+            add(f"{text.label(str(entry.get('class')))} {way}", "seconds", entry.get(way))
+    return lines
+
+
 def _tables(stage: Stage, *, many: bool) -> str:
     def table(title: str, record: dict[str, Any]) -> str:
         rows = "".join(
@@ -250,6 +272,7 @@ def _tables(stage: Stage, *, many: bool) -> str:
         return f'<div class="card"><div class="card-head"><h3>{escape(title)}</h3></div><table>{rows}</table></div>' if rows else ""
 
     content = table("Before the first step", stage.metrics.summary) + table("At the end", stage.final)
+    content += table("Predicted and measured", _compared(stage.metrics.prediction))
     content += table("Evaluation", stage.evaluation)
     if stage.recipe:
         content += (

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-COMMANDS = ["prepare", "inspect", "train", "evaluate", "generate", "export", "report", "doctor"]
+COMMANDS = [
+    "prepare", "inspect", "balance", "profile", "plan", "simulate", "train", "evaluate", "generate", "export", "report", "doctor",
+]  # fmt: skip
 
 # Prints its words and the part of the environment that matters as one JSON line.
 ECHO = f"""#!{sys.executable}

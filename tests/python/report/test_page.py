@@ -207,3 +207,19 @@ def test_broken_parts_are_noted_and_the_rest_is_shown(run):
     notes = " ".join(read_run(run).stages[0].notes)
     assert "summary.json: can't be read" in notes and "eval.json: expected a JSON object" in notes
     assert "predictions.jsonl: 1 unreadable line(s)" in notes
+
+
+def test_predictions_are_shown_beside_what_was_measured(run):
+    line = {
+        "kind": "prediction", "step": 9, "activation_peak_bytes": {"predicted": 1048576, "measured": 1572864, "ratio": 1.5},
+        "step_seconds": {"predicted": 0.2, "measured": 0.21, "ratio": 1.05},
+        "classes": [{"class": "text_layer", "forward": {"predicted": 0.01, "measured": 0.02}, "backward": {"predicted": 0, "measured": 0.1}}],
+    }  # fmt: skip
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    page = render(read_run(run))
+    assert "Predicted and measured" in page and "records of kind" not in page
+    assert "1.5 MiB, predicted 1 MiB (+50.0 %)" in page
+    assert "210 ms, predicted 200 ms (+5.0 %)" in page
+    assert "text layer forward" in page and "20 ms, predicted 10 ms (+100.0 %)" in page
+    assert "100 ms, predicted 0 ms" in page  # nothing to compare with
