@@ -1,0 +1,175 @@
+"""Training that follows a plan.json: its caps and recompute levels, its predictions, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from e2e_data import TINY, make_model
+from e2e_tool import assert_same_bits
+from e2e_tool import run as program
+
+# vision.embed, vision.0, projector, text.embed, text.0, text.1, text.norm, text.head
+EVERY_LEVEL = ["keep", "attention", "full", "keep", "mlp", "full", "keep", "keep"]
+
+
+def make_plan(trainer, out: Path, devices: int = 1) -> Path:
+    """A plan for the tests' recipe; data sheets stand in for a profile."""
+    words = ["plan", trainer.recipe, "--hardware", "a100-80g", "--devices", devices, "--out", out, "train.run=unused"]
+    ended = program([*words, "--pp", 1, "--tp", 1, "--sp", 1, "--ep", 1, "--dp-shard", 1], out.with_suffix(".log"))
+    assert ended.code == 0, ended.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def plan(trainer, tmp_path_factory) -> Path:
+    return make_plan(trainer, tmp_path_factory.mktemp("plan") / "plan.json")
+
+
+@pytest.fixture(scope="module")
+def two_rank_plan(trainer, tmp_path_factory) -> Path:
+    return make_plan(trainer, tmp_path_factory.mktemp("plan2") / "plan.json", devices=2)
+
+
+def blocks_of(plan: Path) -> int:
+    return sum(stage["num_blocks"] for stage in json.loads(plan.read_text())["stages"])
+
+
+def changed(plan: Path, out: Path, levels: list[str] | None = None, **keys: Any) -> Path:
+    """The plan with other recompute levels, one per block, and other values at dotted keys (a__b)."""
+    content = json.loads(plan.read_text())
+    if levels is not None:
+        content["stages"][0]["recompute"] = [{"level": level, "num_blocks": 1} for level in levels]
+    for path, value in keys.items():
+        *sections, last = path.split("__")
+        place = content
+        for section in sections:
+            place = place[int(section) if section.isdigit() else section]
+        place[last] = value
+    out.write_text(json.dumps(content))
+    return out
+
+
+def test_caps_and_levels_are_the_plans_and_change_no_bit(trainer, base, plan, tmp_path):
+    mixed = changed(plan, tmp_path / "mixed.json", EVERY_LEVEL)
+    run = trainer.run({"train.plan": str(mixed)})
+    assert_same_bits(run.tensors(), base.tensors())
+    assert run.column("loss") == base.column("loss")
+    recipe = yaml.safe_load((run.folder / "recipe.yaml").read_text())
+    assert recipe["train"]["plan"] == str(mixed)
+    assert recipe["balance"]["text_cap"] == 192 and recipe["balance"]["packs_per_step"] == 4
+    groups = {group["blocks"]: group["level"] for group in recipe["model"]["recompute_groups"]}
+    assert groups == {"vision.0": "attention", "projector": "full", "text.0": "mlp", "text.1": "full"}
+    followed, given = json.loads((run.folder / "plan.json").read_text()), json.loads(mixed.read_text())
+    assert followed["packs"] == given["packs"] and followed["mesh"] == given["mesh"]
+
+
+def test_prediction_is_held_against_what_was_measured(trainer, plan):
+    run = trainer.run({"train.plan": str(plan)})
+    (line,) = run.lines("prediction")
+    assert line["step"] == 10 and line["plan"] == str(plan)
+    peak = line["activation_peak_bytes"]
+    # The pictures of packs that are read ahead count too, and a tiny model has little besides.
+    assert 0.8 < peak["ratio"] < 1.4 and peak["measured"] / peak["predicted"] == pytest.approx(peak["ratio"])
+    assert line["step_seconds"]["measured"] > 0 and line["step_seconds"]["predicted"] > 0
+    classes = {entry["class"]: entry for entry in line["classes"]}
+    assert {"vision_layer", "text_layer", "text_head", "projector"} <= classes.keys()
+    assert all(entry["forward"]["measured"] > 0 for entry in classes.values())
+    assert line["timed_micro_batches"] > 0
+    seconds = sum(entry[way]["measured"] for entry in classes.values() for way in ("forward", "backward"))
+    steps = run.lines("train")[1:]
+    spent = sum(step["forward_seconds"] + step["backward_seconds"] for step in steps) / line["timed_micro_batches"]
+    assert seconds == pytest.approx(spent, rel=0.2)  # what is not in a block: batches on their way, item()
+
+
+def test_without_a_plan_only_memory_is_compared(base):
+    (line,) = base.lines("prediction")
+    assert "plan" not in line and "step_seconds" not in line
+    assert line["activation_peak_bytes"]["measured"] > 0
+    (summary,) = base.lines("summary")
+    assert summary["fit"]["fits"] is True and summary["fit"]["samples"]
+    assert "colours" in summary["fit"]["samples"][0]  # names file and line
+
+
+def test_recompute_lowers_the_peak(trainer, base, plan, tmp_path):
+    full = changed(plan, tmp_path / "full.json", ["full"] * blocks_of(plan))
+    peaks = [run.lines("prediction")[0]["activation_peak_bytes"] for run in (trainer.run({"train.plan": str(full)}), base)]
+    assert peaks[0]["measured"] < peaks[1]["measured"] and peaks[0]["predicted"] < peaks[1]["predicted"]
+
+
+def test_caps_come_from_the_plan_alone(trainer, plan, tmp_path):
+    recipe = json.loads(trainer.recipe.read_text())
+    del recipe["balance"]
+    recipe["train"]["plan"] = str(plan)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(recipe))
+    run = trainer.run({"train.max_steps": 2}, recipe=path)
+    assert yaml.safe_load((run.folder / "recipe.yaml").read_text())["balance"]["text_cap"] == 192
+    # The resolved recipe is one that runs: it names the plan's values, which agree with the plan.
+    again = trainer.run({"train.max_steps": 2}, recipe=run.folder / "recipe.yaml")
+    assert again.column("loss") == run.column("loss")
+
+
+def test_resume_under_a_plan(trainer, base, plan, tmp_path):
+    mixed = changed(plan, tmp_path / "mixed.json", EVERY_LEVEL)
+    run = trainer.run({"train.plan": str(mixed), "train.max_steps": 4, "optimizer.schedule": "constant"})
+    resumed = trainer.run({"train.plan": str(mixed), "train.max_steps": 8, "optimizer.schedule": "constant"}, run=run)
+    whole = trainer.run({"train.max_steps": 8, "optimizer.schedule": "constant"})
+    assert_same_bits(resumed.tensors(), whole.tensors())
+    assert len(resumed.lines("prediction")) == 2  # one of each part
+
+
+def test_two_processes_follow_a_plan(trainer, two_rank_plan):
+    run = trainer.run({"train.plan": str(two_rank_plan)}, ranks=2)
+    alone = trainer.run({"train.max_steps": 10}, ranks=2)
+    assert_same_bits(run.tensors(), alone.tensors())
+    (line,) = run.lines("prediction")
+    assert line["timed_micro_batches"] == 2 * 2 * 9  # ranks, packs of each, steps after the first
+
+
+def test_another_number_of_processes_is_refused(trainer, two_rank_plan):
+    message = trainer.refused({"train.plan": str(two_rank_plan)})
+    assert "is for 2 processes, but this run has 1" in message and "--nproc 2" in message
+
+
+def test_a_mesh_without_a_runtime_is_refused(trainer, plan, tmp_path):
+    sharded = changed(plan, tmp_path / "p.json", mesh__tp=2)
+    message = trainer.refused({"train.plan": str(sharded)})
+    assert "tp 2" in message and "gimbal plan --pp 1 --tp 1" in message
+
+
+def test_another_model_is_refused(trainer, plan, tmp_path):
+    other = make_model(tmp_path / "model", sizes={**TINY, "text.intermediate_size": 96})
+    assert "other sizes" in trainer.refused({"train.plan": str(plan), "model.path": str(other)})
+    deeper = make_model(tmp_path / "deeper", sizes={**TINY, "text.num_layers": 3})
+    message = trainer.refused({"train.plan": str(plan), "model.path": str(deeper)})
+    assert "blocks, the model in" in message and str(deeper) in message
+
+
+def test_options_that_say_otherwise_are_refused(trainer, plan):
+    message = trainer.refused({"train.plan": str(plan), "balance.text_cap": 500, "model.recompute": "mlp"})
+    assert "command line: balance.text_cap is 500; the plan has 192" in message
+    assert "command line: model.recompute is mlp for" in message
+    assert "Remove these keys" in message
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"mesh": 1}'])
+def test_a_damaged_plan_is_refused(trainer, tmp_path, content):
+    path = tmp_path / "plan.json"
+    path.write_text(content)
+    assert str(path) in trainer.refused({"train.plan": str(path)})
+
+
+def test_a_missing_plan_is_refused(trainer, tmp_path):
+    assert "nowhere.json" in trainer.refused({"train.plan": str(tmp_path / "nowhere.json")})
+
+
+def test_a_plan_above_the_machines_memory_is_refused(trainer, plan, tmp_path):
+    huge = changed(plan, tmp_path / "p.json", prediction__peak_bytes=[1e18])
+    message = trainer.refused({"train.plan": str(huge)})
+    assert "needs" in message and "a process may use" in message
+
+

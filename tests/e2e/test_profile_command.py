@@ -1,0 +1,115 @@
+"""`gimbal profile`: a measured and an analytic profile of the tiny model, and its refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e_tool import Ended, run
+
+CLASSES = {"vision_embed", "vision_layer", "projector", "text_embed", "text_layer", "text_norm", "text_head"}
+LEVELS = ("keep", "attention", "mlp", "full")
+
+
+def profile(tmp_path: Path, *words: str | Path, **options: Any) -> Ended:
+    return run(["profile", *words], tmp_path / "log", **options)
+
+
+@pytest.fixture(scope="module")
+def measured(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Ended]:
+    folder = tmp_path_factory.mktemp("profile")
+    ended = profile(folder, "--model", model, f"data.train={data}", "balance.text_cap=192", "train.threads=1",
+                    "train.device=cpu", "--seconds", "1.5", "--out", folder / "profile.json")  # fmt: skip
+    assert ended.code == 0, ended.stderr
+    return json.loads((folder / "profile.json").read_text()), ended
+
+
+def test_measures_every_class_of_blocks(measured: tuple[dict[str, Any], Ended]) -> None:
+    table, ended = measured
+    assert table["origin"] == "measured" and table["dtype"] == "float32" and table["value_bytes"] == 4
+    assert set(table["blocks"]) == CLASSES
+    for name in CLASSES:
+        assert sum(table["blocks"][name]["forward"]) > 0, name  # constant, per row, per pair
+        assert name in ended.stdout
+    assert table["optimizer_per_parameter"] + table["step_overhead"] > 0
+    assert table["memory_bytes"] > 1 << 28 and table["peak_flops"] > 1e6
+    assert any("links between devices were not measured" in note for note in table["notes"])
+
+
+def test_recompute_keeps_fewer_bytes(measured: tuple[dict[str, Any], Ended]) -> None:
+    table, _ = measured
+    for name in ("vision_layer", "text_layer"):
+        saved = {level: table["blocks"][name]["saved"][level][1] for level in LEVELS}
+        assert saved["full"] < min(saved["attention"], saved["mlp"]) < max(saved["attention"], saved["mlp"]) < saved["keep"]
+    # A layer keeps its input, or what the next block has as its own: 32 float32 values a row.
+    assert table["blocks"]["text_layer"]["saved"]["full"][1] == pytest.approx(128, rel=0.01)
+    # The backward pass at full holds what the block computes again.
+    workspace = table["blocks"]["text_layer"]["backward_workspace"]
+    assert workspace["full"][1] > workspace["keep"][1]
+
+
+def test_processes_measure_their_link(model: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "profile.json"
+    ended = profile(tmp_path, "--model", model, f"data.train={data}", "balance.text_cap=192", "train.threads=1",
+                    "train.device=cpu", "--seconds", "0.5", "--out", out, "--json", ranks=2)  # fmt: skip
+    assert ended.code == 0, ended.stderr
+    table = json.loads(out.read_text())
+    assert json.loads(ended.stdout) == table
+    assert table["links"]["inside_node"]["bytes_per_second"] > 1e6
+    assert table["links"]["between_nodes"]["bytes_per_second"] == 0
+    assert table["links"]["devices_per_node"] == 2
+
+
+def test_without_a_dataset_and_from_a_recipe(model: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps({"model": {"path": str(model)}, "balance": {"text_cap": 256},
+                                  "train": {"threads": 1, "device": "cpu"}}))  # fmt: skip
+    out = tmp_path / "p.json"
+    ended = profile(tmp_path, recipe, "--seconds", "0.5", "--clock", "cpu", "--out", out)
+    assert ended.code == 0, ended.stderr
+    assert set(json.loads(out.read_text())["blocks"]) == CLASSES
+    assert "typical samples" in ended.stdout
+
+
+def test_computes_for_other_hardware(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a100.json"
+    ended = profile(tmp_path, "--model", model, "--hardware", "a100-80g", "--out", out)
+    assert ended.code == 0, ended.stderr
+    table = json.loads(out.read_text())
+    assert table["origin"] == "analytic" and table["hardware"] == "a100-80g" and table["dtype"] == "bfloat16"
+    assert set(table["blocks"]) == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], ["needs a recipe or --model FOLDER"]),
+        (["missing.yaml"], ["missing.yaml"]),
+        (["--model", "no/such/folder"], ["no/such/folder", "no folder"]),
+        (["--model", "MODEL", "--hardware", "a100"], ["a100", "a100-80g"]),
+        (["--model", "MODEL", "--hardware", "a100-80g", "--nproc", "2"], ["--nproc", "measures nothing"]),
+        (["--model", "MODEL", "--seconds", "0"], ["--seconds"]),
+        (["--model", "MODEL", "--seconds", "soon"], ["--seconds", "soon"]),
+        (["--model", "MODEL", "data.train=nowhere"], ["data.train", "nowhere", "no folder"]),
+        (["--model", "MODEL", "--out", "no/folder/p.json"], ["--out", "no/folder", "make it first"]),
+        (["--model", "MODEL", "--clock", "cpu", "train.threads=2"], ["--clock cpu", "train.threads=1"]),
+        (["--model", "MODEL", "balance.texct_cap=1"], ["balance.texct_cap", "text_cap"]),
+        (["a.yaml", "--recipe", "b.yaml"], ["give one recipe"]),
+    ],
+)
+def test_says_what_to_do(words: list[str], expected: list[str], model: Path, tmp_path: Path) -> None:
+    ended = profile(tmp_path, *[str(model) if word == "MODEL" else word for word in words])
+    assert ended.code == 2, ended.stderr
+    for text in expected:
+        assert text in ended.stderr, ended.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_names_a_folder_that_cannot_be_written(model: Path, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    ended = profile(tmp_path, "--model", model, "--out", locked / "p.json")
+    assert ended.code == 2 and "cannot be written" in ended.stderr
