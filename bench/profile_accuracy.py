@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(words: list[str | Path]) -> str:
-    # As `gimbal` starts its runs: prepared kernels and freed memory are kept.
+    # As `gimbal profile` and `gimbal train` run: prepared kernels and freed memory are kept.
     variables = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8192", "MALLOC_TRIM_THRESHOLD_": "4294967296",
                  "MALLOC_MMAP_THRESHOLD_": "33554432", **os.environ}  # fmt: skip
     result = subprocess.run([str(word) for word in words], stdout=subprocess.PIPE, text=True, env=variables)

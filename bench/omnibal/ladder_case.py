@@ -112,13 +112,25 @@ class Case:
             work_gap=seconds / float(max(bounds[1:4])) - 1,
         )  # fmt: skip
 
+    def _search(self, **choices: object) -> Search:
+        axes = {"pp": PP, "tp": TP, "sp": 1, "dp_shard": DP}
+        return Search(**{"devices": self.mesh.devices, "axes": axes, "schedule": "1f1b", "caps": CAPS,
+                         "packs_per_step": self.packs_per_step, **choices})  # fmt: skip
+
     def plan(self, **choices: object) -> tuple[Layout, Plan]:
         """`gimbal plan` on the ladder's mesh, packs and schedule."""
-        axes = {"pp": PP, "tp": TP, "sp": 1, "dp_shard": DP}
-        search = Search(**{"devices": self.mesh.devices, "axes": axes, "schedule": "1f1b", "caps": CAPS,
-                           "packs_per_step": self.packs_per_step, **choices})  # fmt: skip
-        best = self.planner.search(search).best
+        best = self.planner.search(self._search(**choices)).best
         return best.layout, best
+
+    def compare(self, **choices: object) -> list[dict[str, object]]:
+        """`gimbal plan --compare` there: our plan first, then the published methods, on the same simulated steps."""
+        search = self._search(**choices)
+        rows = []
+        for plan in self.planner.compare(search, self.planner.search(search).best):
+            prediction = plan.data["prediction"]
+            fits = max(prediction["peak_bytes"]) <= prediction["capacity_bytes"]
+            rows.append({"method": plan.data["method"], "step_seconds": plan.seconds, "fits": fits})
+        return rows
 
     def published(self) -> tuple[int, ...] | None:
         cuts = PUBLISHED_CUTS.get(self.name)

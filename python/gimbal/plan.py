@@ -62,6 +62,13 @@ class Mesh:
     tp: int = 1
     ep: int = 1
 
+    def __post_init__(self) -> None:
+        for name, size in vars(self).items():
+            if size < 1:
+                raise UserError(f"mesh: {name} is {size}; must be at least 1")
+        if self.dp_shard * self.sp % self.ep:
+            raise UserError(f"mesh: ep {self.ep} does not divide dp_shard x sp = {self.dp_shard * self.sp}")
+
     @property
     def devices(self) -> int:
         return self.pp * self.dp_replicate * self.dp_shard * self.sp * self.tp
@@ -223,6 +230,16 @@ class Planner:
         )
 
     def _set(self, search: Search) -> None:
+        axes = [name for name in vars(Mesh())]
+        for name in search.axes:
+            if name not in axes:
+                raise UserError(f"axes: there is no axis '{name}'; the axes are {', '.join(axes)}")
+        if search.caps is not None and len(search.caps) not in (1, 2):
+            raise UserError(f"caps: {len(search.caps)} numbers; give text rows, and vision rows where there are any")
+        if search.packs_per_step is not None and search.caps is None:
+            raise UserError("packs_per_step: needs given caps; give caps too, or samples_per_step instead")
+        if search.memory_bytes is not None and not 0 < search.memory_bytes < float("inf"):
+            raise UserError(f"memory_bytes is {search.memory_bytes}; must be above 0")
         self._native.set_search(
             devices=search.devices,
             axes=dict(search.axes),

@@ -63,11 +63,12 @@ def inputs(place):
         ([*MACHINE, "--packs-per-step", "8"], ["--packs-per-step", "--cap NAME=ROWS"]),
         ([*MACHINE, "--cap", "auto", "--packs-per-step", "8"], ["--packs-per-step", "--samples-per-step"]),
         ([*MACHINE, "--cap", "text=4096", "--packs-per-step", "8", "--samples-per-step", "8"], ["leave one out"]),
-        ([*MACHINE, "--devices", "4", "--without", "mesh", "--cap", "text=4096", "--packs-per-step", "3"], ["3 packs", "pp, tp or sp"]),
+        ([*MACHINE, "--devices", "4", "--without", "mesh", "--cap", "text=4096", "--packs-per-step", "3"], ["3 packs", "--pp"]),
         ([*MACHINE, "--memory", "x"], ["--memory", "'x'"]),
         ([*MACHINE, "--memory", "0"], ["--memory", "'0'", "above 0"]),
         ([*MACHINE, "--memory", "7.5"], ["no plan fits", "needs at least", "GB per device"]),
-        ([*MACHINE, "--memory", "1"], ["1 GB", "nothing is left for a model"]),
+        ([*MACHINE, "--memory", "1"], ["a device has 0 bytes for us (", "GB are reserved)", "needs at least", "GB per device"]),
+        ([*MACHINE, "--memory", "75M"], ["a device has 0 bytes for us", "needs at least"]),
         ([*MACHINE, "--without", "magic"], ["--without", "'magic'", "caps, mesh, schedules"]),
         ([*MACHINE, "--without", "recomput"], ["did you mean recompute?"]),
         ([*MACHINE, "--freeze", "visual.*"], ["--freeze", "'visual.*'", "vision.embed", "text.head"]),
@@ -78,6 +79,12 @@ def inputs(place):
         ([*MACHINE, "--stage", "one"], ["--stage", "recipe"]),
         ([*MACHINE, "--out", "no_folder/plan.json"], ["--out", "no folder no_folder"]),
         ([*MACHINE, "--json", "no_folder/plan.json"], ["--json", "no folder no_folder"]),
+        ([*MACHINE, "--out", "/tmp"], ["--out: /tmp is a folder"]),
+        ([*MACHINE, "--out", ""], ["--out: the name is empty"]),
+        ([*MACHINE, "--out="], ["--out"]),
+        ([*MACHINE, "--out", "-"], ["--out: '-' is no file"]),
+        ([*MACHINE, "--json", "/dev/null"], ["--json: /dev/null is no plain file"]),
+        ([*MACHINE, "--json", ""], ["--json: the name is empty"]),
         ([*MACHINE, "--plan", "no.json"], ["no.json", "cannot read"]),
         ([*MACHINE, "--bogus"], ["--bogus", "gimbal plan --help"]),
     ],
@@ -168,6 +175,9 @@ def test_profiles_of_another_model_or_without_a_class(inputs, tmp_path, fingerpr
     profile.write_text(json.dumps(short))
     message = refused(*inputs, "--profile", profile)
     assert "'projector'" in message and "text_layer" in message and "gimbal profile" in message
+    alone = {"latency": 0.0, "bytes_per_second": 0.0}
+    write_profile(profile, fingerprint, links={"inside_node": alone, "between_nodes": alone, "devices_per_node": 1})
+    assert "gimbal profile --nproc 2`" in refused(*inputs, "--profile", profile, "--devices", 2)
     write_profile(profile, fingerprint, memory_bytes=1e6)
     assert "needs at least" in refused(*inputs, "--profile", profile)
 
@@ -192,7 +202,10 @@ def test_options_that_a_given_plan_rules_out(inputs, place, fingerprint, words, 
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
-        (lambda p: p["model"].update(fingerprint="0"), ["was made for another model"]),
+        (lambda p: p["model"].update(fingerprint="0"), ["was made for another model: its blocks have the same names and other sizes"]),
+        (lambda p: p["model"].update(fingerprint="0", type="qwen3"), ["another model: it is qwen3, not internvl"]),
+        (lambda p: (p["model"].update(fingerprint="0"), p["model"]["blocks"].__setitem__(-1, "text.tail"),
+                    p["stages"][-1].update(last="text.tail")), ["another model: its block 14 is text.tail, not text.head"]),
         (lambda p: p["model"].update(blocks=["vision.embed", *p["model"]["blocks"][2:]]), ["stages[0]"]),
         (lambda p: p["model"]["blocks"].__setitem__(-1, "text.tail"), ["'stages[0].last' is text.head"]),
         (lambda p: (p["model"]["blocks"].__setitem__(-1, "text.tail"), p["stages"][-1].update(last="text.tail")),

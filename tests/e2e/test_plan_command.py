@@ -120,6 +120,46 @@ def test_compares_methods(inputs):
     assert min(seconds) >= seconds[0] * (1 - 1e-9)
     table = plan(*words).stdout
     assert re.search(r"^method +step +ratio", table, re.MULTILINE) and "\nomnibal + omnibal " in table
+    assert {entry["fits"] for entry in compared} == {True}
+
+
+def test_one_rule_says_what_fits(inputs, tmp_path):
+    """The comparison, --check and the planner count packs as full as the caps."""
+    words = [*inputs, "--devices", 4, "--pp", 4, "--schedule", "1f1b", "--cap", "text=8192"]
+    roomy = {entry["method"]: entry for entry in figures(*words, "--compare", "--memory", 100)["compare"]}["layers + none"]
+    simulated, full = max(roomy["prediction"]["peak_bytes"]), roomy["full_peak_bytes"]
+    assert roomy["fits"] and full > simulated
+    reserved = 100e9 - roomy["prediction"]["capacity_bytes"]
+    memory = (reserved + (simulated + full) / 2) / 1e9
+    found = figures(*words, "--compare", "--check", "--memory", memory)
+    rows = {entry["method"]: entry for entry in found["compare"]}
+    assert rows["layers + none"]["fits"] is False
+    assert rows["gimbal"]["fits"] is True and found["check"]["fits"] is True
+    assert rows["gimbal"]["full_peak_bytes"] == pytest.approx(found["check"]["full_peak_bytes"])
+    assert all(entry["fits"] == (entry["full_peak_bytes"] <= found["check"]["capacity_bytes"]) for entry in rows.values())
+    assert re.search(r"\nlayers \+ none .* no\n", plan(*words, "--compare", "--memory", memory).stdout)
+    # A row of the comparison as a plan file: --check says the same.
+    alone = {key: value for key, value in rows["layers + none"].items() if key not in ("fits", "full_peak_bytes")}
+    (tmp_path / "none.json").write_text(json.dumps(alone))
+    check = figures(*inputs[:-2], "--plan", tmp_path / "none.json", "--memory", memory, "--check", code=1)["check"]
+    assert check["fits"] is False and check["full_peak_bytes"] == pytest.approx(rows["layers + none"]["full_peak_bytes"])
+
+
+def test_choices_without_effect_are_said(inputs):
+    words = [*inputs, "--cap", "text=8192", "--schedule", "interleaved", "--stages-per-rank", 4]
+    notes = figures(*words)["notes"]
+    assert [note.split(" has no effect")[0] for note in notes] == ["--schedule interleaved", "--stages-per-rank 4"]
+    assert "--pp N" in plan(*words).stderr
+    words = [*words[:-6], "--packs-per-step", 8, *words[-6:]]
+    assert figures(*[word for word in words if word not in ("--samples-per-step", 64)], "--devices", 2, "--pp", 2)["notes"] == []
+
+
+def test_a_given_plan_may_leave_samples_out(inputs, tmp_path):
+    plan(*inputs, "--cap", "text=8192", "--out", tmp_path / "plan.json")
+    (tmp_path / "b.csv").write_text(Path(inputs[3]).read_text() + "0,9000\n")
+    words = ["--model", inputs[1], "--lengths", tmp_path / "b.csv", "--hardware", "a100-80g", "--plan", tmp_path / "plan.json"]
+    plan(*words, code=2)
+    assert figures(*words, "--oversize", "reject")["notes"] == ["1 sample above a cap is left out"]
 
 
 def test_lists_the_best(inputs):
@@ -189,8 +229,17 @@ def test_plans_what_a_recipe_says(trainer, tmp_path):
     both = [figures(*words, "balance.packs_per_step=64", *more)["plan"] for more in ([], ["--cap", "auto"])]
     samples = [entry["prediction"]["samples_per_step"] for entry in both]
     assert both[1]["packs"]["caps"][0]["rows"] > 192 and 0.7 < samples[1] / samples[0] < 1.4
-    again = figures(*words, "--plan", tmp_path / "plan.json")["plan"]
-    assert again == own
+    again = figures(*words, "--plan", tmp_path / "plan.json")
+    assert again["plan"] == own and again["notes"] == []
+
+
+def test_says_what_training_and_the_recipe_do_not_share(trainer):
+    words = [trainer.recipe, "--hardware", "a100-80g", "--devices", 2]
+    assert figures(*words, "--dp-replicate", 2)["notes"] == []
+    ended = plan(*words, "--dp-shard", 2)
+    assert "training cannot run this mesh (dp_shard 2) yet" in ended.stderr and "--pp 1 --tp 1 --sp 1 --ep 1 --dp-shard 1" in ended.stderr
+    notes = figures(*words, "--dp-replicate", 2, "model.recompute=full")["notes"]
+    assert notes == ["model.recompute of the recipe is not used: a plan says each block's level"]
 
 
 def test_same_input_same_plan(inputs, tmp_path):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e_data import colour_talks
 from e2e_tool import Ended, run
 
 CLASSES = {"vision_embed", "vision_layer", "projector", "text_embed", "text_layer", "text_norm", "text_head"}
@@ -83,6 +86,38 @@ def test_computes_for_other_hardware(model: Path, tmp_path: Path) -> None:
     assert set(table["blocks"]) == CLASSES
 
 
+def test_measures_a_text_model(tmp_path: Path) -> None:
+    folder = tmp_path / "text"
+    folder.mkdir()
+    config = {"model_type": "qwen2", "vocab_size": 320, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+              "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    out = tmp_path / "p.json"
+    ended = profile(tmp_path, "--model", folder, "balance.text_cap=256", "train.threads=1", "train.device=cpu",
+                    "--seconds", "0.5", "--out", out)  # fmt: skip
+    assert ended.code == 0, ended.stderr
+    assert set(json.loads(out.read_text())["blocks"]) == {name for name in CLASSES if name.startswith("text_")}
+
+
+def test_samples_must_fit_into_the_caps(model: Path, data: Path, tmp_path: Path) -> None:
+    ended = profile(tmp_path, "--model", model, f"data.train={data}", "balance.text_cap=10")
+    assert ended.code == 2, ended.stderr
+    for text in ("fits into a pack of 10 tokens (balance.text_cap)", "The shortest, sample ", "raise the caps"):
+        assert text in ended.stderr, ended.stderr
+
+
+def test_warns_of_too_few_sizes(model: Path, prepare: Callable[..., Path], tmp_path: Path) -> None:
+    words = ["--model", model, f"data.train={prepare({'one': colour_talks(1, 1)})}", "--seconds", "0.2", "train.threads=1"]
+    found = re.search(r"sample 0, has (\d+) tokens", profile(tmp_path, *words, "balance.text_cap=1").stderr)
+    assert found
+    # The only sample fits once: one size of pack for lines of two and three coefficients.
+    out = tmp_path / "p.json"
+    ended = profile(tmp_path, *words, f"balance.text_cap={found[1]}", "--out", out)
+    assert ended.code == 0, ended.stderr
+    assert "costs of text_layer blocks rest on 1 size of pack where 3 are needed" in ended.stderr
+    assert any("text_layer blocks rest on 1 size" in note for note in json.loads(out.read_text())["notes"])
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -91,10 +126,16 @@ def test_computes_for_other_hardware(model: Path, tmp_path: Path) -> None:
         (["--model", "no/such/folder"], ["no/such/folder", "no folder"]),
         (["--model", "MODEL", "--hardware", "a100"], ["a100", "a100-80g"]),
         (["--model", "MODEL", "--hardware", "a100-80g", "--nproc", "2"], ["--nproc", "measures nothing"]),
+        (["--model", "MODEL", "--hardware", "a100-80g", "--seconds", "1"], ["--seconds", "measures nothing", "leave --seconds out"]),
+        (["--model", "MODEL", "--hardware", "a100-80g", "--clock", "cpu"], ["--clock", "measures nothing", "leave --clock out"]),
         (["--model", "MODEL", "--seconds", "0"], ["--seconds"]),
         (["--model", "MODEL", "--seconds", "soon"], ["--seconds", "soon"]),
         (["--model", "MODEL", "data.train=nowhere"], ["data.train", "nowhere", "no folder"]),
         (["--model", "MODEL", "--out", "no/folder/p.json"], ["--out", "no/folder", "make it first"]),
+        (["--model", "MODEL", "--out", ""], ["--out is empty", "profile.json"]),
+        (["--model", "MODEL", "--out", "."], ["--out .", "is a folder", "give a file"]),
+        (["--model", "MODEL", "--out", "missing/"], ["--out missing/", "is a folder", "give a file"]),
+        (["--model", "MODEL", "balance.text_cap=10"], ["balance.text_cap is 10", "raise it"]),
         (["--model", "MODEL", "--clock", "cpu", "train.threads=2"], ["--clock cpu", "train.threads=1"]),
         (["--model", "MODEL", "balance.texct_cap=1"], ["balance.texct_cap", "text_cap"]),
         (["a.yaml", "--recipe", "b.yaml"], ["give one recipe"]),

@@ -138,8 +138,12 @@ def test_files_hold_the_figures_that_stdout_does(tmp_path: Path) -> None:
         ([*shape("1f1b", 2, 2), "--width", 50], ["--width", "give --timeline"]),
         ([*shape("1f1b", 2, 2), "--timeline", "--width", 5], ["--width: found '5'", "from 10"]),
         ([*shape("1f1b", 2, 2), "--timeline", "--json", "-"], ["--timeline", "leave one out"]),
-        ([*shape("1f1b", 2, 2), "--trace", "/nowhere/t.json"], ["--trace /nowhere/t.json", "no folder /nowhere"]),
-        ([*shape("1f1b", 2, 2), "--json", "/nowhere/t.json"], ["--json /nowhere/t.json", "no folder /nowhere"]),
+        ([*shape("1f1b", 2, 2), "--trace", "/nowhere/t.json"], ["--trace: /nowhere/t.json", "no folder /nowhere"]),
+        ([*shape("1f1b", 2, 2), "--json", "/nowhere/t.json"], ["--json: /nowhere/t.json", "no folder /nowhere"]),
+        ([*shape("1f1b", 2, 2), "--trace", "/tmp"], ["--trace: /tmp is a folder"]),
+        ([*shape("1f1b", 2, 2), "--trace", ""], ["--trace: the name is empty"]),
+        ([*shape("1f1b", 2, 2), "--trace", "-"], ["--trace: '-' is no file"]),
+        ([*shape("1f1b", 2, 2), "--json", "/dev/null"], ["--json: /dev/null is no plain file"]),
         (["--schedule-file", "/nowhere/s.txt"], ["/nowhere/s.txt"]),
         (["--schedule-file", "s.txt", "--stages", 2], ["--stages: the file of --schedule-file says it"]),
         (["--schedule-file", "s.txt", "--schedule", "1f1b"], ["--schedule: the file"]),
@@ -199,6 +203,17 @@ def test_a_plan_has_a_timeline(planned: tuple[Path, list[object]]) -> None:
     text = simulate(file, *inputs, "--timeline", "--width", 40, "--step", 1).stdout
     assert text.startswith(f"{file}: pp 2, dp_shard 2; 1f1b, 4 micro-batches") or text.startswith(f"{file}: pp 2, dp_replicate 2;")
     assert "\nstep 1 of " in text and "\nrank 1 |" in text and "Slowest data-parallel rank" in text
+
+
+def test_samples_above_the_caps_of_a_plan_are_left_out(planned: tuple[Path, list[object]], tmp_path: Path) -> None:
+    file, inputs = planned
+    lengths = tmp_path / "b.csv"
+    lengths.write_text(inputs[3].read_text() + "0,4097\n")
+    words = [file, *inputs[:3], lengths, *inputs[4:]]
+    assert "b.csv line 402" in refused(*words)
+    ended = simulate(*words, "--oversize", "reject", "--json", "-")
+    assert "1 sample above a cap is left out" in ended.stderr
+    assert json.loads(ended.stdout)["notes"] == ["1 sample above a cap is left out"]
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ struct ProfileArguments {
   std::vector<std::string> words;  // the recipe, unless --recipe names it, and overrides
   int num_processes = 1;
   bool json = false;
+  std::vector<std::string> given;  // options that say how to measure
 };
 
 ProfileArguments parse_profile_arguments(const Arguments& arguments) {
@@ -67,6 +68,9 @@ ProfileArguments parse_profile_arguments(const Arguments& arguments) {
   app.add_flag("--json", result.json, "Print the profile as JSON instead of a table");
   app.footer(kExamples);
   parse(app, arguments);
+  for (const char* option : {"--nproc", "--seconds", "--clock"}) {
+    if (app.count(option) > 0) result.given.emplace_back(option);
+  }
   const bool names_recipe =
       !result.words.empty() && result.words.front().find('=') == std::string::npos;
   if (names_recipe) {
@@ -82,9 +86,15 @@ ProfileArguments parse_profile_arguments(const Arguments& arguments) {
   return result;
 }
 
+/// Measuring takes a while: what cannot be written later is refused now.
 void require_writable(const std::string& file) {
-  const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
-  GIMBAL_USER_CHECK(std::filesystem::is_directory(folder), "--out ", file, ": there is no folder ",
+  namespace fs = std::filesystem;
+  GIMBAL_USER_CHECK(!file.empty(), "--out is empty; give a file, such as profile.json");
+  GIMBAL_USER_CHECK(!fs::is_directory(file) && !fs::path(file).filename().empty(), "--out ", file,
+                    " is a folder; give a file, such as ",
+                    (fs::path(file) / "profile.json").string());
+  const fs::path folder = fs::absolute(file).parent_path();
+  GIMBAL_USER_CHECK(fs::is_directory(folder), "--out ", file, ": there is no folder ",
                     folder.string(), "; make it first");
   GIMBAL_USER_CHECK(::access(folder.c_str(), W_OK) == 0, "--out ", file, ": the folder ",
                     folder.string(),
@@ -92,8 +102,8 @@ void require_writable(const std::string& file) {
 }
 
 int write_analytic(const ProfileArguments& arguments, const Recipe& recipe) {
-  GIMBAL_USER_CHECK(arguments.num_processes == 1,
-                    "--nproc: --hardware measures nothing; leave --nproc out");
+  for (const std::string& option : arguments.given)
+    throw UserError(concat(option, ": --hardware measures nothing; leave ", option, " out"));
   const bool knows_dtype =
       !arguments.recipe.empty() || std::ranges::any_of(arguments.words, [](const auto& word) {
         return word.starts_with("model.dtype=");

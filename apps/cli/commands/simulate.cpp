@@ -119,7 +119,8 @@ int simulate_plan(const Arguments& words) {
                             {"peak_bytes", step.simulation.peak_bytes},
                             {"capacity_bytes", step.capacity_bytes},
                             {"slowest_rank", step.slowest_rank},
-                            {"data_parallel", std::move(pipelines)}};
+                            {"data_parallel", std::move(pipelines)},
+                            {"notes", setup.notes}};
   write_simulation(arguments.output, step.simulation.pipelines, step.schedule, json,
                    plan_step_text(arguments, plan, step));
   return 0;

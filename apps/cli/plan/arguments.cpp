@@ -1,6 +1,7 @@
 #include "apps/cli/plan/arguments.h"
 
 #include "apps/cli/option_values.h"
+#include "apps/cli/output_file.h"
 #include "gimbal/base/error.h"
 
 namespace gimbal::cli {
@@ -8,7 +9,8 @@ namespace {
 
 constexpr const char* kPlanExamples =
     "Examples:\n"
-    "  gimbal plan recipe.yaml --profile profile.json --devices 2 --out plan.json\n"
+    "  gimbal plan recipe.yaml --profile profile.json --devices 2 --dp-replicate 2 "
+    "--out plan.json\n"
     "  gimbal plan --model MODEL --lengths a.csv b.csv --hardware a100-80g --devices 16 --explain\n"
     "  gimbal plan --model config.json --lengths a.csv --hardware h100-80g --devices 64 --pp 4 "
     "--compare\n"
@@ -53,16 +55,18 @@ PlanArguments parse_plan_arguments(const Arguments& words) {
     return app.add_option(name, value, help)->option_text(text);
   };
   option("--plan", arguments.plan_file, "FILE", "Predict this plan.json instead of searching");
-  option("--out", arguments.out_file, "FILE", "Write the plan (plan.json)");
+  option("--out", arguments.out_file, "FILE", "Write the plan (plan.json)")
+      ->check(output_file(StdoutName::kNo));
   app.add_flag("--explain", arguments.explain, "Say why this plan, in sentences");
   app.add_flag("--compare", arguments.compare, "Show the published methods beside it");
   option("--top", top, "N", "Show the N best plans [1]");
   app.add_flag("--check", arguments.check, "Say whether it fits in memory; exit code 1 if not");
-  option("--json", arguments.json_file, "FILE", "The figures; -: on stdout, in place of the text");
+  option("--json", arguments.json_file, "FILE", "The figures; -: on stdout, in place of the text")
+      ->check(output_file(StdoutName::kYes));
   app.footer(kPlanExamples);
   parse(app, words);
   if (!top.empty()) arguments.top = whole_number("--top", top, 1, 1000);
-  arguments.input = inputs.arguments();
+  arguments.input = inputs.arguments(!arguments.plan_file.empty());
   check_plan_outputs(arguments, top);
   return arguments;
 }

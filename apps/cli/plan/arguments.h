@@ -43,7 +43,8 @@ class PlanInputOptions {
   PlanInputOptions& operator=(const PlanInputOptions&) = delete;
 
   /// Throws UserError for words that are no such values and for options that exclude each other.
-  PlanInputArguments arguments() const;
+  /// `plan_given`: a plan file says mesh, schedule and caps.
+  PlanInputArguments arguments(bool plan_given) const;
 
  private:
   PlanInputArguments texts_;  // those that are plain words

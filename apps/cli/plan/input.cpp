@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "apps/cli/balance/input.h"
 #include "apps/cli/balance/names.h"
 #include "apps/cli/plan/freeze.h"
+#include "apps/cli/plan/notes.h"
 #include "gimbal/arch/describe.h"
 #include "gimbal/base/error.h"
 #include "gimbal/config/enums.h"
@@ -19,18 +21,18 @@
 namespace gimbal::cli {
 namespace {
 
-Recipe chosen_stage(const PlanInputArguments& arguments) {
+StageRecipe chosen_stage(const PlanInputArguments& arguments) {
   const std::vector<StageRecipe> stages =
       load_recipe(arguments.recipe, arguments.overrides, {"model.path", "data.train"});
   std::vector<std::string> names;
   for (const StageRecipe& stage : stages) {
-    if (stage.name == arguments.stage) return stage.recipe;
+    if (stage.name == arguments.stage) return stage;
     names.push_back(stage.name);
   }
   if (arguments.stage.empty()) {
     GIMBAL_USER_CHECK(stages.size() == 1, arguments.recipe, ": has the stages ", joined(names),
                       "; choose the one to plan with --stage NAME");
-    return stages.front().recipe;
+    return stages.front();
   }
   const std::string meant = nearest(arguments.stage, names);
   throw UserError(concat("--stage: ", arguments.recipe, " has no stage '", arguments.stage,
@@ -103,7 +105,9 @@ std::vector<std::uint64_t> named_caps(const PlanInputArguments& arguments, bool 
 void screen(PlanSetup& setup, bool reject) {
   const std::size_t left_out = screen_plan_samples(
       setup.samples, *setup.input.caps, reject ? OversizePolicy::kReject : OversizePolicy::kError);
-  if (left_out > 0) setup.notes.push_back(concat(left_out, " samples above a cap are left out"));
+  if (left_out == 0) return;
+  setup.notes.push_back(concat(left_out, left_out == 1 ? " sample above a cap is left out"
+                                                       : " samples above a cap are left out"));
 }
 
 // The caps and the size of a step, from the options and otherwise from the recipe.
@@ -161,13 +165,25 @@ void choose_axes(const PlanInputArguments& arguments, PlanInput& input) {
   input.without = arguments.without;
 }
 
+// In what the model of a plan differs from this one, as far as the plan file tells.
+std::string difference(const Plan& plan, const ModelDesc& model) {
+  if (plan.model_type != model.type) return concat("it is ", plan.model_type, ", not ", model.type);
+  if (plan.blocks.size() != model.blocks.size()) {
+    return concat("it has ", plan.blocks.size(), " blocks, not ", model.blocks.size());
+  }
+  for (std::size_t i = 0; i < plan.blocks.size(); ++i) {
+    if (plan.blocks[i] == model.blocks[i].name) continue;
+    return concat("its block ", i, " is ", plan.blocks[i], ", not ", model.blocks[i].name);
+  }
+  return "its blocks have the same names and other sizes (widths, heads or vocabulary)";
+}
+
 // Mesh, schedule, caps and packs per step of a given plan.
 void take_over(const Plan& plan, const std::string& file, PlanSetup& setup) {
   PlanInput& input = setup.input;
   GIMBAL_USER_CHECK(plan.model_fingerprint == model_fingerprint(input.model), file,
-                    ": was made for another model (", plan.model_type, " of ", plan.blocks.size(),
-                    " blocks) than this ", input.model.type, " of ", input.model.blocks.size(),
-                    " blocks; make a plan for it with gimbal plan");
+                    ": was made for another model: ", difference(plan, input.model),
+                    "; make a plan for this model with gimbal plan");
   for (std::size_t i = 0; i < plan.blocks.size(); ++i) {
     GIMBAL_USER_CHECK(i < input.model.blocks.size() && plan.blocks[i] == input.model.blocks[i].name,
                       file, ": block ", plan.blocks[i], " is not of the model at place ", i,
@@ -212,7 +228,9 @@ Read read_sources(const PlanInputArguments& arguments, const std::string& plan_d
   PlanInput& input = read.setup.input;
   std::string dtype = arguments.dtype;
   if (!arguments.recipe.empty()) {
-    recipe = chosen_stage(arguments);
+    StageRecipe stage = chosen_stage(arguments);
+    read.setup.notes = recipe_notes(stage);
+    recipe = std::move(stage.recipe);
     if (dtype.empty()) dtype = enum_name(recipe->model.dtype);
     input.seed = static_cast<std::uint64_t>(recipe->train.seed);
   }

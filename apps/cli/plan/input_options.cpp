@@ -145,7 +145,7 @@ PlanInputOptions::PlanInputOptions(CLI::App& app) {
   option("--seed", seed_, "N", "Seed of the order of samples [the recipe's, or 0]");
 }
 
-PlanInputArguments PlanInputOptions::arguments() const {
+PlanInputArguments PlanInputOptions::arguments(bool plan_given) const {
   PlanInputArguments arguments = texts_;
   if (!devices_.empty()) {
     arguments.devices = static_cast<int>(whole_number("--devices", devices_, 1, kMostDevices));
@@ -168,7 +168,7 @@ PlanInputArguments PlanInputOptions::arguments() const {
     GIMBAL_USER_CHECK(arguments.recipe.empty(),
                       "--oversize: the recipe says what is done; "
                       "override it with balance.oversize=reject");
-    GIMBAL_USER_CHECK(!arguments.caps.empty(),
+    GIMBAL_USER_CHECK(plan_given || !arguments.caps.empty(),
                       "--oversize: samples are held against given caps; "
                       "give --cap NAME=ROWS with it");
     arguments.reject = oversize_ == "reject";

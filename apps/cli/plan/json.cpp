@@ -1,15 +1,21 @@
 #include "apps/cli/plan/json.h"
 
-#include <algorithm>
+#include <utility>
 
 #include "gimbal/plan/plan_file.h"
 
 namespace gimbal::cli {
 namespace {
 
-OrderedJson plans_json(const std::vector<Plan>& plans, std::size_t count) {
+// Plans with the verdict of the tables.
+OrderedJson plans_json(const std::vector<Plan>& plans, const std::vector<FullPeak>& peaks) {
   OrderedJson list = OrderedJson::array();
-  for (std::size_t i = 0; i < std::min(count, plans.size()); ++i) list.push_back(to_json(plans[i]));
+  for (std::size_t i = 0; i < plans.size(); ++i) {
+    OrderedJson entry = to_json(plans[i]);
+    entry["fits"] = peaks[i].fits;
+    entry["full_peak_bytes"] = peaks[i].bytes;
+    list.push_back(std::move(entry));
+  }
   return list;
 }
 
@@ -37,6 +43,7 @@ OrderedJson fit_json(const FitCheck& fit, const PlanSamples& samples) {
           {"worst_rank", fit.worst_rank},
           {"worst_stage", fit.worst_stage},
           {"peak_bytes", fit.peak_bytes},
+          {"full_peak_bytes", fit.full_peak_bytes},
           {"capacity_bytes", fit.capacity_bytes},
           {"parts", std::move(parts)},
           {"misfits", std::move(misfits)}};
@@ -64,8 +71,8 @@ OrderedJson plan_json(const PlanArguments& arguments, const PlanSetup& setup,
   const PlanResult& result = outcome.result;
   OrderedJson json = {{"plan", to_json(result.best)}};
   if (arguments.plan_file.empty()) json["search"] = search_json(result);
-  if (arguments.top > 1) json["top"] = plans_json(result.top, arguments.top);
-  if (arguments.compare) json["compare"] = plans_json(outcome.compared, outcome.compared.size());
+  if (arguments.top > 1) json["top"] = plans_json(result.top, outcome.top_peaks);
+  if (arguments.compare) json["compare"] = plans_json(outcome.compared, outcome.compared_peaks);
   if (arguments.explain) json["explain"] = outcome.explanation;
   if (outcome.fit) json["check"] = fit_json(*outcome.fit, setup.samples);
   json["notes"] = setup.notes;

@@ -21,21 +21,26 @@ PlanOutcome plan_outcome(const PlanArguments& arguments, const PlanSetup& setup,
     input.num_top = std::max(input.num_top, arguments.top);
     result = make_plan(input);
   }
-  if (arguments.compare) outcome.compared = compare_methods(setup.input, result.best);
+  if (arguments.compare) {
+    outcome.compared = compare_methods(setup.input, result.best);
+    outcome.compared_peaks = full_peaks(setup.input, outcome.compared);
+  }
   if (arguments.check) outcome.fit = check_plan_fit(setup.input, result.best);
   if (arguments.explain) outcome.explanation = explain_plan(setup.input, result);
+  if (arguments.top > 1) {
+    result.top.resize(std::min(arguments.top, result.top.size()));
+    outcome.top_peaks = full_peaks(setup.input, result.top);
+  }
   return outcome;
 }
 
 std::string plan_text(const PlanArguments& arguments, const PlanSetup& setup,
                       const PlanOutcome& outcome) {
-  const std::vector<Plan>& top = outcome.result.top;
   std::string text = plan_table(outcome.result.best);
-  if (arguments.top > 1) {
-    const std::size_t count = std::min(arguments.top, top.size());
-    text += "\n" + top_table({top.begin(), top.begin() + static_cast<std::ptrdiff_t>(count)});
+  if (arguments.top > 1) text += "\n" + top_table(outcome.result.top, outcome.top_peaks);
+  if (arguments.compare) {
+    text += "\n" + comparison_table(outcome.compared, outcome.compared_peaks);
   }
-  if (arguments.compare) text += "\n" + comparison_table(outcome.compared);
   if (arguments.explain) text += "\n" + outcome.explanation;
   if (outcome.fit) text += "\n" + fit_text(*outcome.fit, setup.samples.table);
   return text;

@@ -13,10 +13,11 @@
 namespace gimbal::cli {
 
 struct PlanOutcome {
-  PlanResult result;            // of a given plan: `best` alone
-  std::vector<Plan> compared;   // --compare
-  std::optional<FitCheck> fit;  // --check
-  std::string explanation;      // --explain
+  PlanResult result;                                // of a given plan: `best` alone
+  std::vector<Plan> compared;                       // --compare
+  std::vector<FullPeak> top_peaks, compared_peaks;  // of the plans that are shown
+  std::optional<FitCheck> fit;                      // --check
+  std::string explanation;                          // --explain
 };
 
 /// Searches a plan, or predicts `given`, and does what else is asked for.

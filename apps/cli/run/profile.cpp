@@ -76,6 +76,7 @@ int run_profile(const Arguments& arguments) {
     run = profile_run(recipe, options, runtime);
   }
   if (!runtime.is_main()) return 0;
+  for (const std::string& warning : run.warnings) log_warning(warning);
   warn_of_residuals(run.table);
   save_profile(run.table, out);
   std::cout << (json ? to_json(run.table).dump(2) + "\n"

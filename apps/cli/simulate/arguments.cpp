@@ -1,9 +1,9 @@
 #include "apps/cli/simulate/arguments.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "apps/cli/option_values.h"
+#include "apps/cli/output_file.h"
 #include "gimbal/base/error.h"
 #include "gimbal/base/file.h"
 #include "gimbal/schedule/text.h"
@@ -45,9 +45,11 @@ class OutputOptions {
     app.add_flag("--timeline", output_.timeline, "Draw what each rank does when, in characters");
     app.add_option("--width", width_, "Characters of the timeline [100]")->option_text("N");
     app.add_option("--trace", output_.trace_file, "Write a trace for Perfetto (Chrome JSON)")
-        ->option_text("FILE");
+        ->option_text("FILE")
+        ->check(output_file(StdoutName::kNo));
     app.add_option("--json", output_.json_file, "The figures; -: on stdout, in place of the text")
-        ->option_text("FILE");
+        ->option_text("FILE")
+        ->check(output_file(StdoutName::kYes));
   }
   OutputOptions(const OutputOptions&) = delete;
   OutputOptions& operator=(const OutputOptions&) = delete;
@@ -62,14 +64,6 @@ class OutputOptions {
     GIMBAL_USER_CHECK(
         !output.timeline || output.json_file != "-",
         "--timeline: --json - writes the figures in place of the text; leave one out");
-    for (const auto& [option, file] :
-         {std::pair<const char*, std::string>("--trace", output.trace_file),
-          {"--json", output.json_file}}) {
-      // Before the work, not after it.
-      const std::filesystem::path folder = std::filesystem::path(file).parent_path();
-      GIMBAL_USER_CHECK(folder.empty() || std::filesystem::is_directory(folder), option, " ", file,
-                        ": there is no folder ", folder.string(), "; make it first");
-    }
     return output;
   }
 
@@ -267,7 +261,7 @@ PlanStepArguments parse_plan_step_arguments(const Arguments& words) {
   const OutputOptions outputs(app);
   app.footer(kPlanStepExamples);
   parse(app, words);
-  arguments.input = inputs.arguments();
+  arguments.input = inputs.arguments(true);
   check_plan_choices_absent(arguments.input);
   if (!step.empty()) arguments.step = whole_number("--step", step, 0, std::uint64_t{1} << 62);
   arguments.output = outputs.output();

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -168,12 +169,12 @@ class Pipeline {
     input.schedule = shape_;
     input.in_flight = in_flight_;
     input.capacity = capacity_;
-    for (const WorkSize& work : micro_batches) raise_to_work(input.largest, work);
     py::array_t<double> result({static_cast<py::ssize_t>(num_steps), py::ssize_t{5}});
     double* out = result.mutable_data();
     for (std::size_t step = 0; step < num_steps; ++step) {
       input.micro_batches = std::span(micro_batches).subspan(step * size, size);
-      const StepBound bound = step_bound(input);
+      StepBound bound = step_bound(input);
+      if (std::isinf(bound.memory)) bound.memory = 0;  // nothing fits: no bound by memory
       for (const double value :
            {bound.seconds(), bound.work, bound.critical_path, bound.memory, bound.fill}) {
         *out++ = value;

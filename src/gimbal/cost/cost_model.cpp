@@ -43,11 +43,16 @@ LinkCost CostModel::link(int ranks, int stride, const char* axis) const {
   const LinkTable& links = profile_.links;
   const bool one_node = settings_.mesh.devices() <= links.devices_per_node;
   const LinkCost& found = one_node ? links.inside_node : group_link(links, ranks, stride);
+  const std::string measure =
+      profile_.origin == "measured"
+          ? concat("measure again with `gimbal profile --nproc ", settings_.mesh.devices(),
+                   "` when this machine has them all, ")
+          : "";
   GIMBAL_USER_CHECK(found.bytes_per_second > 0, "the profile of '", profile_.hardware,
                     "' has no link ", one_node ? "inside a node" : "between nodes", ", which ",
                     axis, " ", ranks, " needs on ", settings_.mesh.devices(), " devices, ",
-                    links.devices_per_node,
-                    " in a node; give the link's bytes_per_second in the profile, or plan for "
+                    links.devices_per_node, " in a node; ", measure,
+                    "give the link's bytes_per_second in the profile, or plan for "
                     "fewer devices");
   return found;
 }

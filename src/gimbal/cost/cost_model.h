@@ -43,7 +43,7 @@ struct CostSettings {
 /// dp_shard x sp from its start. tp divides the parameters of all blocks (norms too, which is
 /// slightly too little) and, with activations sharded over rows between the products (Korthikanti
 /// et al. 2022), all work and activations, except that ranks have whole heads; sp divides rows
-/// (Ulysses, Jacobs et al. 2023). The equations are in docs/planning.md.
+/// (Ulysses, Jacobs et al. 2023). The equations are in docs/planning_model.md.
 class CostModel {
  public:
   /// Throws UserError when the profile lacks a class of the model's blocks or a link that the mesh

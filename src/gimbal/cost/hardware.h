@@ -30,14 +30,14 @@ struct Hardware {
 /// Built-in machines: a100-40g, a100-80g, a800-80g, h100-80g, h200-141g, b200-192g, rtx4090-24g.
 const std::vector<Hardware>& known_hardware();
 /// The built-in machine `name`, or one of the JSON file `name` (a path that ends in .json: one
-/// machine, or a list with one; keys as in Hardware, docs/planning.md has an example). Throws
+/// machine, or a list with one; keys as in Hardware, docs/planning_model.md has an example). Throws
 /// UserError that lists the known names or names file and key.
 Hardware find_hardware(const std::string& name);
 
 /// Times are FLOPs / (peak * efficiency) + bytes moved by norms, activations and other elementwise
 /// work / memory bandwidth + launch; activations are the values of `model` times the dtype's bytes.
-/// The equations are in docs/planning.md. Throws UserError for a dtype that `hardware` has no peak
-/// of.
+/// The equations are in docs/planning_model.md. Throws UserError for a dtype that `hardware` has no
+/// peak of.
 ProfileTable analytic_profile(const ModelDesc& model, const Hardware& hardware,
                               const std::string& dtype);
 

@@ -80,6 +80,10 @@ at::Tensor gemm_nt(const at::Tensor& a_MK, const at::Tensor& b_NK,
   return bias_N ? at::linear(a_MK, b_NK, *bias_N) : at::mm(a_MK, b_NK.t());
 }
 
+bool gemm_copies_transposed(std::int64_t m, std::int64_t n, std::int64_t k) {
+  return m * n * k >= kSmallestProduct && onednn_linear().has_value();
+}
+
 at::Tensor apply_linear(const at::Tensor& x, const at::Tensor& w,
                         const std::optional<at::Tensor>& bias) {
   const std::int64_t num_rows = x.numel() / std::max<std::int64_t>(x.size(-1), 1);

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <optional>
 
 namespace gimbal {
@@ -12,6 +13,9 @@ namespace gimbal {
 /// that torch is built with has AVX2 kernels only for them, at half the speed.
 at::Tensor gemm_nt(const at::Tensor& a_MK, const at::Tensor& b_NK,
                    const std::optional<at::Tensor>& bias_N = std::nullopt);
+
+/// Whether gemm_nt of float32 on the CPU makes a copy of a transposed a while it runs: oneDNN does.
+bool gemm_copies_transposed(std::int64_t m, std::int64_t n, std::int64_t k);
 
 /// y = x w^T + b over the last dim, with gradients.
 at::Tensor apply_linear(const at::Tensor& x, const at::Tensor& w,

@@ -16,9 +16,23 @@ Seconds whole_time(const CostModel& costs, const WorkSize& work) {
   return seconds;
 }
 
+/// The least of each size.
+WorkSize smallest_of(std::span<const WorkSize> micro_batches) {
+  WorkSize least = micro_batches.front();
+  for (const WorkSize& work : micro_batches) {
+    least.text_rows = std::min(least.text_rows, work.text_rows);
+    least.text_pairs = std::min(least.text_pairs, work.text_pairs);
+    least.loss_rows = std::min(least.loss_rows, work.loss_rows);
+    least.vision_rows = std::min(least.vision_rows, work.vision_rows);
+    least.vision_pairs = std::min(least.vision_pairs, work.vision_pairs);
+  }
+  return least;
+}
+
 /// Seconds of recomputation per micro-batch that memory forces at least: relaxed to fractions of
-/// blocks, and to the least number in flight for all of them.
+/// blocks, to the least number in flight, and to micro-batches as small as the smallest.
 Seconds forced_recompute(const BoundInput& input, const WorkSize& mean) {
+  const WorkSize least = smallest_of(input.micro_batches);
   const CostModel& costs = *input.costs;
   Bytes held = 0;
   struct Saving {
@@ -28,11 +42,11 @@ Seconds forced_recompute(const BoundInput& input, const WorkSize& mean) {
   std::vector<Saving> savings;
   const int in_flight = *std::min_element(input.in_flight.begin(), input.in_flight.end());
   for (std::size_t i = 0; i < costs.num_blocks(); ++i) {
-    const Bytes kept = costs.saved(i, input.largest, Recompute::kKeep);
+    const Bytes kept = costs.saved(i, least, Recompute::kKeep);
     held += costs.state_bytes(i) + in_flight * kept;
     Saving saving{0, INFINITY};
     for (const Recompute level : costs.levels(i)) {
-      const Bytes freed = in_flight * (kept - costs.saved(i, input.largest, level));
+      const Bytes freed = in_flight * (kept - costs.saved(i, least, level));
       if (freed <= 0) continue;
       saving.bytes = std::max(saving.bytes, freed);
       saving.seconds_per_byte =
@@ -59,6 +73,7 @@ Seconds forced_recompute(const BoundInput& input, const WorkSize& mean) {
 struct BlockSums {
   std::vector<Seconds> mean{0};
   std::vector<Seconds> forward{0}, input{0}, all{0};  // input: forward and input gradients
+  std::vector<Seconds> passes{0};  // a forward and a backward, of any two micro-batches
   std::vector<Seconds> most_forward{0}, most_backward{0};
 };
 
@@ -69,11 +84,12 @@ BlockSums block_sums(const CostModel& costs, std::span<const WorkSize> micro_bat
     list.push_back(list.back() + value);
   };
   for (std::size_t i = 0; i < costs.num_blocks(); ++i) {
-    Seconds forward = INFINITY, input = INFINITY, all = INFINITY;
+    Seconds forward = INFINITY, backward = INFINITY, input = INFINITY, all = INFINITY;
     Seconds most_forward = 0, most_backward = 0;
     for (const WorkSize& work : micro_batches) {
       const Seconds f = costs.forward(i, work), b = costs.backward(i, work);
       forward = std::min(forward, f);
+      backward = std::min(backward, b);
       input = std::min(input, f + costs.backward_input(i, work));
       all = std::min(all, f + b);
       most_forward = std::max(most_forward, f);
@@ -83,6 +99,7 @@ BlockSums block_sums(const CostModel& costs, std::span<const WorkSize> micro_bat
     add(sums.forward, forward);
     add(sums.input, input);
     add(sums.all, all);
+    add(sums.passes, forward + backward);
     add(sums.most_forward, most_forward);
     add(sums.most_backward, most_backward);
   }
@@ -96,14 +113,14 @@ Seconds stage_waits(PipelineKind kind, std::size_t stages_behind, bool apart, co
   const auto after = [&](const std::vector<Seconds>& list) { return list.back() - list[end]; };
   const auto mine = [&](const std::vector<Seconds>& list) { return list[end] - list[begin]; };
   const auto ahead = static_cast<double>(stages_behind);  // forwards that fill a wait
-  if (kind == PipelineKind::kGpipe) return before(sums.all) + after(sums.all);
+  if (kind == PipelineKind::kGpipe) return before(sums.passes) + after(sums.all);
   if (kind == PipelineKind::kZeroBubble) {
     return before(sums.forward) +
            std::max(0.0, after(sums.input) - ahead * mine(sums.most_forward));
   }
   const Seconds first = std::max(0.0, after(sums.all) - ahead * mine(sums.most_forward));
   const Seconds last = std::max(0.0, after(sums.all) - ahead * mine(sums.most_backward));
-  return before(sums.all) + (apart ? first + last : std::max(first, last));
+  return before(sums.passes) + (apart ? first + last : std::max(first, last));
 }
 
 /// The least over all cuts of the longest stage: its work in the step and its waits.
@@ -159,7 +176,7 @@ StepBound step_bound(const BoundInput& input) {
   const bool split = input.schedule.kind == PipelineKind::kZeroBubble;
   bound.critical_path = split ? sums.input.back() : largest;
   bound.memory = work + count * forced_recompute(input, mean) / (ranks * stages) + update;
-  if (mesh.pp > 1 && input.schedule.stages_per_rank == 1) {
+  if (mesh.pp > 1 && input.schedule.kind != PipelineKind::kInterleaved) {
     bound.fill = update + least_fill(input.schedule.kind, input.in_flight.size(), per_rank, sums);
   }
   return bound;

@@ -16,7 +16,6 @@ struct BoundInput {
   std::vector<int> in_flight;               // per stage
   std::span<const WorkSize> micro_batches;  // of all data-parallel ranks
   double repeat = 1;                        // each of them comes so often
-  WorkSize largest;                         // of any micro-batch of the run
   Bytes capacity = 0;
 };
 

@@ -154,12 +154,11 @@ class Explanation {
   }
 
   void tell_memory() {
-    const std::vector<Bytes>& peaks = plan_.prediction.peak_bytes;
-    const auto worst = std::max_element(peaks.begin(), peaks.end());
-    if (worst == peaks.end()) return;
-    const Bytes capacity = plan_.prediction.capacity_bytes;
-    tell("Memory: pipeline rank ", worst - peaks.begin(), " holds most, ", bytes_text(*worst),
-         " of ", bytes_text(capacity), " (", percent_text(*worst / capacity), ").");
+    const FullPeak peak = full_peaks(input_, {plan_}).front();
+    const Bytes capacity = evaluator_.capacity();
+    tell("Memory: pipeline rank ", peak.rank, " holds most, ", bytes_text(peak.bytes), " of ",
+         bytes_text(capacity), " (", percent_text(peak.bytes / capacity),
+         ") with packs as full as the caps allow", peak.fits ? "." : ": it does not fit.");
   }
 
   void tell_recompute() {
@@ -197,6 +196,11 @@ class Explanation {
     const Prediction twice = predict_plan(input_, longer);
     const double ratio = (twice.step.seconds / twice.samples_per_step) /
                          (step().seconds / plan_.prediction.samples_per_step);
+    if (ratio >= 1) {
+      tell("The bubble is ", percent_text(share(step().bubble)),
+           ". Twice the samples in a step would not make a sample faster.");
+      return;
+    }
     tell("The bubble is ", percent_text(share(step().bubble)),
          ". With twice the samples in a step a sample would take ", percent_text(1 - ratio),
          " less time: --samples-per-step ",

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 
 #include "gimbal/base/error.h"
 #include "gimbal/plan/figures.h"
@@ -118,11 +119,14 @@ class RankMemory {
     return bytes;
   }
 
-  /// The largest peak over the ranks.
-  Bytes largest(const WorkSize& work) const {
+  /// The largest peak over the ranks. `fullest_rank`: whose it is; may be null.
+  Bytes largest(const WorkSize& work, std::size_t* fullest_rank = nullptr) const {
     Bytes most = 0;
     for (std::size_t rank = 0; rank < ranks(); ++rank) {
-      most = std::max(most, sum_of(peak(rank, work, nullptr)));
+      const Bytes bytes = sum_of(peak(rank, work, nullptr));
+      if (bytes <= most) continue;
+      most = bytes;
+      if (fullest_rank != nullptr) *fullest_rank = rank;
     }
     return most;
   }
@@ -189,7 +193,8 @@ FitCheck check_fit(const CostModel& costs, const Plan& plan, const PackedWork& p
     }
     if (over) ++check.num_packs_over;
   }
-  check.fits = check.num_packs_over == 0;
+  check.full_peak_bytes = memory.largest(packed.largest);
+  check.fits = check.num_packs_over == 0 && check.full_peak_bytes <= check.capacity_bytes;
   check.worst_work = packed.packs[check.worst_pack];
   const RankBytes parts = memory.peak(check.worst_rank, check.worst_work, &check.worst_stage);
   for (std::size_t k = 0; k < kParts; ++k) {
@@ -202,15 +207,36 @@ FitCheck check_fit(const CostModel& costs, const Plan& plan, const PackedWork& p
   return check;
 }
 
-FitCheck check_plan_fit(const PlanInput& input, const Plan& plan) {
-  Evaluator evaluator(input);
+namespace {
+
+std::shared_ptr<const PackedWork> packs_of(const PlanInput& input, const Plan& plan) {
   PackCaps caps;
   caps.rows = plan.caps;
   caps.rows.resize(2);
+  return pack_all(input, caps, plan.packs_per_step);
+}
+
+}  // namespace
+
+std::vector<FullPeak> full_peaks(const PlanInput& input, const std::vector<Plan>& plans) {
+  Evaluator evaluator(input);
+  std::vector<FullPeak> peaks;
+  for (const Plan& plan : plans) {
+    const RankMemory memory(evaluator.costs(plan.mesh, plan.shard_policy), plan);
+    FullPeak peak;
+    peak.bytes = memory.largest(packs_of(input, plan)->largest, &peak.rank);
+    peak.fits = peak.bytes <= evaluator.capacity();
+    peaks.push_back(peak);
+  }
+  return peaks;
+}
+
+FitCheck check_plan_fit(const PlanInput& input, const Plan& plan) {
+  Evaluator evaluator(input);
   Plan own = plan;
   own.prediction.capacity_bytes = evaluator.capacity();
-  return check_fit(evaluator.costs(plan.mesh, plan.shard_policy), own,
-                   *pack_all(input, caps, plan.packs_per_step), input.samples);
+  return check_fit(evaluator.costs(plan.mesh, plan.shard_policy), own, *packs_of(input, plan),
+                   input.samples);
 }
 
 }  // namespace gimbal

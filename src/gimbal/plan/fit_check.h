@@ -20,6 +20,7 @@ struct FitCheck {
   WorkSize worst_work;                            // of the worst pack
   std::vector<std::uint32_t> worst_samples;       // of that pack
   Bytes peak_bytes = 0;                           // there
+  Bytes full_peak_bytes = 0;                      // of packs as full as other epochs may have
   Bytes capacity_bytes = 0;
   struct Part {
     std::string name;  // "parameters, gradients, optimizer", "gathered weights", "activations",
@@ -39,12 +40,22 @@ struct FitCheck {
 /// Peak memory of each pipeline rank for each pack when all micro-batches in flight are as large as
 /// it: state, the two largest gathered blocks, saved activations at the schedule's fullest moment,
 /// the largest workspace, and two messages' buffers at each cut. The capacity is that of
-/// plan.prediction.
+/// plan.prediction. It fits when every pack does, and packs as large as packed.largest too.
 FitCheck check_fit(const CostModel& costs, const Plan& plan, const PackedWork& packed,
                    const SampleTable& samples);
 
 /// check_fit of the plan on all samples of the input, against the input's memory.
 FitCheck check_plan_fit(const PlanInput& input, const Plan& plan);
+
+/// What the fullest rank of a plan holds when every pack is as large as PackedWork::largest, by the
+/// rule that the planner cuts by.
+struct FullPeak {
+  Bytes bytes = 0;
+  std::size_t rank = 0;  // of the pipeline
+  bool fits = false;
+};
+/// Of each plan, on all samples of the input, against the input's memory.
+std::vector<FullPeak> full_peaks(const PlanInput& input, const std::vector<Plan>& plans);
 
 /// The check in a few lines for people; the samples are named by `samples`.
 std::string fit_text(const FitCheck& check, const SampleTable& samples);

@@ -29,10 +29,14 @@ std::string listed_samples(const std::vector<std::uint32_t>& samples, const Samp
 }  // namespace
 
 std::string fit_text(const FitCheck& check, const SampleTable& samples) {
-  std::string text = check.fits ? "It fits: the largest peak is "
-                                : "It does not fit: " + count_text(check.num_packs_over) + " of " +
-                                      count_text(check.num_packs) +
-                                      " packs need more than there is. The peak is ";
+  std::string text = "It fits: the largest peak is ";
+  if (check.num_packs_over > 0) {
+    text = "It does not fit: " + count_text(check.num_packs_over) + " of " +
+           count_text(check.num_packs) + " packs need more than there is. The peak is ";
+  } else if (!check.fits) {
+    text = "It does not fit: packs as full as the caps allow, which other epochs may have, need " +
+           bytes_text(check.full_peak_bytes) + ". The peak of this epoch is ";
+  }
   text += bytes_text(check.peak_bytes) + " of " + bytes_text(check.capacity_bytes);
   if (check.capacity_bytes > 0) {
     text += " (" + percent_text(check.peak_bytes / check.capacity_bytes) + ")";
@@ -53,6 +57,10 @@ std::string fit_text(const FitCheck& check, const SampleTable& samples) {
   text += aligned_rows(rows, 1);
   if (!check.worst_samples.empty()) {
     text += "The pack has " + listed_samples(check.worst_samples, samples) + ".\n";
+  }
+  if (check.full_peak_bytes > check.peak_bytes) {
+    text += "Packs as full as the caps allow, which other epochs may have, need " +
+            bytes_text(check.full_peak_bytes) + ".\n";
   }
   if (check.fits) return text;
   if (check.misfits.empty()) {

@@ -30,6 +30,19 @@ WorkSize padded_work(const SampleTable& samples, std::span<const std::uint32_t> 
   return work;
 }
 
+/// What goes with text rows: as much of it as the richest samples would bring to that many rows.
+void raise_with_text(const SampleTable& samples, const ModelDesc& model, WorkSize& largest) {
+  double loss_share = 0, longest = 0;
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    const WorkSize work = sample_work(samples, i, model);
+    if (work.text_rows <= 0) continue;
+    loss_share = std::max(loss_share, std::min(1.0, work.loss_rows / work.text_rows));
+    longest = std::max(longest, work.text_rows);
+  }
+  largest.loss_rows = std::max(largest.loss_rows, loss_share * largest.text_rows);
+  largest.text_pairs = std::max(largest.text_pairs, longest * largest.text_rows);
+}
+
 }  // namespace
 
 WorkSize sample_work(const SampleTable& samples, std::size_t sample, const ModelDesc& model) {
@@ -107,6 +120,7 @@ PackedWork pack_work(const SampleTable& samples, const ModelDesc& model,
     };
     up_to_cap(packed.largest.text_rows, 0, packed.mean.text_rows);
     up_to_cap(packed.largest.vision_rows, 1, packed.mean.vision_rows);
+    raise_with_text(samples, model, packed.largest);
   }
   const auto count = static_cast<double>(packs.size());
   packed.mean = (1 / count) * packed.mean;

@@ -34,7 +34,7 @@ struct PackedWork {
   double samples_per_pack = 0;
   std::shared_ptr<const PatternSet> patterns;  // that packed them; null without
   WorkSize mean;
-  WorkSize largest;  // per component; rows up to the caps, as other epochs may have
+  WorkSize largest;  // per component; up to the caps, as other epochs may have
 };
 
 struct PackChoice {

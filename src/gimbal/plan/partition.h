@@ -9,9 +9,10 @@
 
 namespace gimbal {
 
-/// One way to run a block. Whole numbers, so that sums do not depend on their order.
+/// One way to run a block. Whole numbers (times in any unit), so that sums do not depend on their
+/// order; costs of a whole step must stay below 2^60.
 struct PartitionOption {
-  std::int64_t time = 0;       // forward + backward + recompute of a micro-batch, picoseconds
+  std::int64_t time = 0;       // forward + backward + recompute of a micro-batch
   std::int64_t saved = 0;      // bytes per micro-batch in flight
   std::int64_t workspace = 0;  // bytes for a moment
 };
@@ -19,8 +20,8 @@ struct PartitionOption {
 struct PartitionBlock {
   std::vector<PartitionOption> options;  // at least one
   std::int64_t state = 0;                // bytes held all the time
-  std::int64_t cut_time = 0;   // picoseconds that a cut after the block adds to both sides
-  std::int64_t cut_bytes = 0;  // buffers that a cut after the block adds to both sides
+  std::int64_t cut_time = 0;             // that a cut after the block adds to both sides
+  std::int64_t cut_bytes = 0;            // buffers that a cut after the block adds to both sides
   int kind = 0;  // blocks of equal kind have equal options (not checked), which makes it fast
 };
 
@@ -35,7 +36,7 @@ struct PartitionProblem {
 struct Partition {
   std::vector<std::size_t> stage_begin;  // [num_stages + 1]
   std::vector<std::size_t> option;       // per block
-  std::int64_t cost = 0;                 // as below, picoseconds
+  std::int64_t cost = 0;                 // as below
 };
 
 /// Minimises  sum_s t_s + (micro_batches - 1) * max_s t_s  over all cuts into non-empty stages and
@@ -55,8 +56,10 @@ std::optional<Partition> solve_options(const PartitionProblem& problem,
 /// As solve_partition, by trying everything: for tests, exponential.
 std::optional<Partition> solve_partition_brute_force(const PartitionProblem& problem);
 
-/// The least capacity for which a partition exists.
+/// The least capacity for which a partition exists; for given cuts.
 std::int64_t least_capacity(const PartitionProblem& problem);
+std::int64_t least_capacity(const PartitionProblem& problem,
+                            const std::vector<std::size_t>& stage_begin);
 
 /// kFullOnly: every block has its last level only, as when recompute is not planned.
 enum class LevelChoice { kAll, kFullOnly };

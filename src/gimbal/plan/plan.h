@@ -13,7 +13,7 @@
 
 namespace gimbal {
 
-/// Lower bounds on the mean step time of any plan on these devices (docs/planning.md).
+/// Lower bounds on the mean step time of any plan on these devices (docs/planning_model.md).
 struct StepBound {
   Seconds work = 0;           // total work at the best recompute / devices
   Seconds critical_path = 0;  // the largest micro-batch, through all blocks
@@ -54,6 +54,7 @@ struct Plan {
   ScheduleShape schedule;
   ShardPolicy shard_policy = ShardPolicy::kKeepWeights;
   std::vector<std::string> blocks;  // names
+  std::vector<bool> frozen;         // per block; empty: none
   StageLayout layout;
   Prediction prediction;
   std::string method;  // "gimbal", or the published methods' names: "omnibal + full", ...

@@ -37,6 +37,15 @@ double finite(double value) {
   return value;
 }
 
+std::vector<std::string> frozen_names(const Plan& plan) {
+  GIMBAL_CHECK(plan.frozen.empty() || plan.frozen.size() == plan.blocks.size(), "frozen blocks");
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < plan.frozen.size(); ++i) {
+    if (plan.frozen[i]) names.push_back(plan.blocks[i]);
+  }
+  return names;
+}
+
 OrderedJson prediction_json(const Prediction& prediction) {
   OrderedJson classes = OrderedJson::array();
   for (const Prediction::ClassTime& time : prediction.classes) {
@@ -85,7 +94,8 @@ OrderedJson to_json(const Plan& plan) {
           {"model",
            {{"type", plan.model_type},
             {"fingerprint", plan.model_fingerprint},
-            {"blocks", block_runs(plan.blocks)}}},
+            {"blocks", block_runs(plan.blocks)},
+            {"frozen", block_runs(frozen_names(plan))}}},
           {"profile",
            {{"origin", plan.profile_origin}, {"hardware", plan.hardware}, {"dtype", plan.dtype}}},
           {"mesh",

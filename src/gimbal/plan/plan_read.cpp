@@ -130,6 +130,19 @@ void read_levels(const JsonFields& stage, std::size_t begin, std::size_t size, P
   }
 }
 
+void read_frozen(const JsonFields& model, const std::string& where, Plan& plan) {
+  const std::vector<std::string> runs = model.texts("frozen");
+  if (runs.empty()) return;
+  plan.frozen.assign(plan.blocks.size(), false);
+  for (const std::string& name : block_names(runs, where + ": key 'model.frozen'")) {
+    const auto block = std::find(plan.blocks.begin(), plan.blocks.end(), name);
+    if (block == plan.blocks.end()) {
+      model.fail("frozen", concat("names ", name, ", which is no block of the model"));
+    }
+    plan.frozen[static_cast<std::size_t>(block - plan.blocks.begin())] = true;
+  }
+}
+
 void read_stage(const JsonFields& stage, Plan& plan) {
   const std::size_t begin = plan.layout.stage_begin.back(), left = plan.blocks.size() - begin;
   const std::string first = stage.text("first"), last = stage.text("last");
@@ -228,10 +241,11 @@ Plan plan_from_json(const Json& json, const std::string& where) {
                          "schedule", "packs", "stages", "prediction"});
   Plan plan;
   plan.method = root.text("method");
-  const JsonFields model = root.object("model", {"type", "fingerprint", "blocks"});
+  const JsonFields model = root.object("model", {"type", "fingerprint", "blocks", "frozen"});
   plan.model_type = model.text("type");
   plan.model_fingerprint = model.text("fingerprint");
   plan.blocks = block_names(model.texts("blocks"), where + ": key 'model.blocks'");
+  read_frozen(model, where, plan);
   const JsonFields profile = root.object("profile", {"origin", "hardware", "dtype"});
   plan.profile_origin = profile.text("origin");
   plan.hardware = profile.text("hardware");

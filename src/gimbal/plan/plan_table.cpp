@@ -1,6 +1,7 @@
 // Plans as tables.
 #include <algorithm>
 
+#include "gimbal/base/error.h"
 #include "gimbal/plan/explain.h"
 #include "gimbal/plan/figures.h"
 
@@ -33,15 +34,13 @@ std::string step_parts(const Prediction& prediction) {
          share_of_step(prediction, step.imbalance);
 }
 
-// The largest peak of a rank, and that peak's share of what there is.
-std::string peak_text(const Prediction& prediction) {
-  if (prediction.peak_bytes.empty()) return "-";
-  return bytes_text(*std::max_element(prediction.peak_bytes.begin(), prediction.peak_bytes.end()));
-}
-
-bool plan_fits(const Prediction& prediction) {
-  return std::all_of(prediction.peak_bytes.begin(), prediction.peak_bytes.end(),
-                     [&](Bytes bytes) { return bytes <= prediction.capacity_bytes; });
+// Of the simulated steps: the largest peak of a rank.
+FullPeak simulated_peak(const Prediction& prediction) {
+  const std::vector<Bytes>& bytes = prediction.peak_bytes;
+  const auto most = std::max_element(bytes.begin(), bytes.end());
+  if (most == bytes.end()) return {0, 0, true};
+  return {*most, static_cast<std::size_t>(most - bytes.begin()),
+          *most <= prediction.capacity_bytes};
 }
 
 std::string stage_rows(const Plan& plan) {
@@ -99,9 +98,10 @@ std::string plan_table(const Plan& plan) {
   return text + stage_rows(plan);
 }
 
-std::string top_table(const std::vector<Plan>& plans) {
-  std::vector<PlanRow> rows{
-      {"", "mesh", "schedule", "caps", "recompute", "step", "a sample", "ratio", "gap", "peak"}};
+std::string top_table(const std::vector<Plan>& plans, const std::vector<FullPeak>& peaks) {
+  GIMBAL_CHECK_EQ(plans.size(), peaks.size());
+  std::vector<PlanRow> rows{{"", "mesh", "schedule", "caps", "recompute", "step", "a sample",
+                             "ratio", "gap", "peak", "fits"}};
   for (std::size_t i = 0; i < plans.size(); ++i) {
     const Plan& plan = plans[i];
     // Plans differ in how many samples a step has, a little: compared is the time of a sample.
@@ -113,23 +113,26 @@ std::string top_table(const std::vector<Plan>& plans) {
          std::string(pipeline_name(plan.schedule.kind)) + ", " + std::to_string(plan.micro_batches),
          caps_text(plan), levels_text(plan, 0, plan.blocks.size()), seconds_text(own.step.seconds),
          seconds_text(own.step.seconds / own.samples_per_step), printed_number("%.3f", ratio),
-         percent_text(bound_gap(own)), peak_text(own)});
+         percent_text(bound_gap(own)), bytes_text(peaks[i].bytes), peaks[i].fits ? "yes" : "no"});
   }
   return aligned_rows(rows, 5);
 }
 
-std::string comparison_table(const std::vector<Plan>& plans) {
+std::string comparison_table(const std::vector<Plan>& plans, const std::vector<FullPeak>& peaks) {
+  GIMBAL_CHECK(peaks.empty() || peaks.size() == plans.size(), "peaks of other plans");
   std::vector<PlanRow> rows{{"method", "step", "ratio", "compute", "recompute", "communication",
                              "bubble", "imbalance", "peak", "fits"}};
-  for (const Plan& plan : plans) {
+  for (std::size_t i = 0; i < plans.size(); ++i) {
+    const Plan& plan = plans[i];
     const Prediction& own = plan.prediction;
     const StepTime& step = own.step;
+    const FullPeak peak = peaks.empty() ? simulated_peak(own) : peaks[i];
     rows.push_back({plan.method, seconds_text(step.seconds),
                     printed_number("%.3f", step.seconds / plans.front().prediction.step.seconds),
                     share_of_step(own, step.compute), share_of_step(own, step.recompute),
                     share_of_step(own, step.communication), share_of_step(own, step.bubble),
-                    share_of_step(own, step.imbalance), peak_text(own),
-                    plan_fits(own) ? "yes" : "no"});
+                    share_of_step(own, step.imbalance), bytes_text(peak.bytes),
+                    peak.fits ? "yes" : "no"});
   }
   return aligned_rows(rows, 1);
 }

@@ -7,6 +7,7 @@
 #include "gimbal/base/error.h"
 #include "gimbal/plan/partition.h"
 #include "gimbal/plan/search/cap_candidates.h"
+#include "gimbal/plan/search/least_memory.h"
 #include "gimbal/plan/search/meshes.h"
 #include "gimbal/plan/search/predict.h"
 #include "gimbal/plan/search/refine.h"
@@ -75,10 +76,6 @@ class PlanSearch {
     return input;
   }
 
-  std::string device_count() const {
-    return concat(input_.devices, input_.devices == 1 ? " device" : " devices");
-  }
-
   PassReport& pass(const std::string& name) {
     return *std::find_if(result_.passes.begin(), result_.passes.end(),
                          [&](const PassReport& report) { return report.name == name; });
@@ -105,7 +102,8 @@ class PlanSearch {
       const int per_rank = each == PipelineKind::kInterleaved ? input_.stages_per_rank : 1;
       const auto stages = static_cast<std::size_t>(pp) * static_cast<std::size_t>(per_rank);
       if (stages > input_.model.blocks.size()) continue;
-      if (per_rank > 1 && micro_batches % pp != 0) continue;
+      if (per_rank > 1 && micro_batches % std::max(1, micro_batches / pp) != 0) continue;
+      if (static_cast<std::int64_t>(stages) * micro_batches > kMostSchedulePairs) continue;
       list.push_back({each, pp, per_rank, micro_batches});
     }
     return list;
@@ -142,11 +140,12 @@ class PlanSearch {
       }
     }
     GIMBAL_USER_CHECK(
-        !options_.empty(), "no mesh of ", device_count(), " does a step of ",
+        !options_.empty(), "no mesh of ", count_devices(input_.devices), " does a step of ",
         input_.packs_per_step ? concat(*input_.packs_per_step, " packs")
                               : concat(input_.samples_per_step, " samples"),
-        " on all data-parallel ranks alike. Ask for more samples per step, or fix pp, tp or sp "
-        "above 1, or lower the caps.");
+        " on all data-parallel ranks alike, with the stages that were asked for. Ask for more or "
+        "fewer "
+        "samples per step, other --pp, --stages-per-rank or --schedule, or other caps.");
     std::stable_sort(options_.begin(), options_.end(),
                      [](const Option& a, const Option& b) { return a.bound < b.bound; });
     result_.num_candidates = options_.size();
@@ -228,47 +227,12 @@ class PlanSearch {
     }
   }
 
-  /// Bytes per device that no cut of the option can do without, quickly.
-  double quick_need(const Option& option) {
-    const CutProblem cut = evaluator_.cut_problem(option.candidate, estimates_[option.packed]);
-    Bytes need = 0;
-    for (std::size_t i = 0; i < cut.costs->num_blocks(); ++i) {
-      Bytes saved = cut.costs->saved(i, cut.largest, Recompute::kKeep);
-      for (const Recompute level : cut.costs->levels(i)) {
-        saved = std::min(saved, cut.costs->saved(i, cut.largest, level));
-      }
-      need += cut.costs->state_bytes(i) + saved;
-    }
-    return need / option.candidate.mesh.pp;
-  }
-
   [[noreturn]] void throw_too_small() {
-    std::vector<std::pair<double, const Option*>> needs;
-    for (const Option& option : options_) needs.emplace_back(quick_need(option), &option);
-    std::stable_sort(needs.begin(), needs.end(),
-                     [](const auto& a, const auto& b) { return a.first < b.first; });
-    std::int64_t least = std::numeric_limits<std::int64_t>::max();
-    const Option* smallest = nullptr;
-    for (const auto& [need, option] : needs) {
-      if (need >= static_cast<double>(least)) break;
-      const CutProblem cut = evaluator_.cut_problem(option->candidate, estimates_[option->packed]);
-      PartitionProblem problem = partition_problem(cut);
-      const auto gathered = static_cast<std::int64_t>(cut.capacity) - problem.capacity;
-      const std::int64_t needed =
-          (least_capacity(problem) + gathered) * option->candidate.schedule.stages_per_rank;
-      if (needed < least) least = needed, smallest = option;
+    std::vector<PackedCandidate> candidates;
+    for (const Option& option : options_) {
+      candidates.push_back({&option.candidate, &estimates_[option.packed]});
     }
-    GIMBAL_CHECK(smallest != nullptr, "no option to fit");
-    const double gigabyte = 1e9;
-    throw UserError(concat(
-        "no plan fits: a device has ", evaluator_.capacity() / gigabyte, " GB for us (",
-        input_.profile.reserved_bytes / gigabyte, " GB are reserved), and ", input_.model.type,
-        " on ", device_count(), " needs at least ",
-        std::ceil((static_cast<double>(least) + input_.profile.reserved_bytes) / gigabyte * 100) /
-            100,
-        " GB per device (", to_string(smallest->candidate.mesh), ", text cap ",
-        estimates_[smallest->packed].caps.of(0),
-        "). Use more devices, devices with more memory, smaller caps, or freeze a part."));
+    throw_memory_too_small(evaluator_, candidates);
   }
 
   static Seconds per_sample(const Plan& plan) {
@@ -277,7 +241,10 @@ class PlanSearch {
 
   void finish() {
     const Seconds before = found_.front().seconds;
-    for (std::size_t k = 0; k < found_.size(); ++k) result_.top.push_back(finish_one(k));
+    for (std::size_t k = 0; k < found_.size(); ++k) {
+      if (auto plan = finish_one(k)) result_.top.push_back(std::move(*plan));
+    }
+    if (result_.top.empty()) throw_too_small();
     std::stable_sort(result_.top.begin(), result_.top.end(),
                      [](const Plan& a, const Plan& b) { return per_sample(a) < per_sample(b); });
     result_.top.resize(std::min(result_.top.size(), std::max<std::size_t>(1, input_.num_top)));
@@ -286,14 +253,20 @@ class PlanSearch {
     report_passes(before);
   }
 
-  /// The k-th candidate's plan on all samples; the first ones refined.
-  Plan finish_one(std::size_t k) {
+  /// The k-th candidate's plan on all samples; the first ones refined. Nothing when the packs of
+  /// all samples do not fit as those of the estimate did.
+  std::optional<Plan> finish_one(std::size_t k) {
     Found& found = found_[k];
     const Candidate& candidate = found.option.candidate;
     std::shared_ptr<const PackedWork> packed;
     {
       const PassClock clock(pass("caps").seconds);
       packed = pack_all(input_, estimates_[found.option.packed].caps, candidate.packs_per_step);
+    }
+    if (!fits(evaluator_.cut_problem(candidate, *packed), found.layout)) {
+      std::optional<StageLayout> again = cut_candidate(evaluator_, candidate, *packed);
+      if (!again) return std::nullopt;
+      found.layout = std::move(*again);
     }
     PassReport& refine = pass("refine");
     if (refine.enabled && k < kFinalists) {
@@ -305,7 +278,8 @@ class PlanSearch {
     const Prediction& p = plan.prediction;
     const Seconds least =
         p.bound.seconds() / p.samples_per_step * (least_bound_ / found.option.bound);
-    result_.bound_per_sample = k == 0 ? least : std::min(result_.bound_per_sample, least);
+    result_.bound_per_sample =
+        result_.top.empty() ? least : std::min(result_.bound_per_sample, least);
     return plan;
   }
 

@@ -66,23 +66,41 @@ double pass_seconds(const PackCosts& pack, PassMode mode, std::size_t block) {
   return pass.forward_seconds + pass.backward_seconds;
 }
 
+constexpr double CostLine::*kLineParts[] = {&CostLine::base, &CostLine::per_row,
+                                            &CostLine::per_pair};
+
+/// The part of `whole` that `line` explains; what remains is left in `whole`.
+CostLine take_part(const CostLine& line, CostLine& whole) {
+  CostLine part;
+  for (double CostLine::*const member : kLineParts) {
+    part.*member = std::min(line.*member, whole.*member);
+    whole.*member -= part.*member;
+  }
+  return part;
+}
+
 BlockCost ClassMeasurements::fit_all(int value_bytes) const {
   BlockCost cost;
   const FittedLine forward = fit(figure_of(PassMode::kKeep, &BlockPass::forward_seconds));
   const FittedLine backward = fit(figure_of(PassMode::kKeep, &BlockPass::backward_seconds));
   cost.forward = forward.line;
   cost.residual = std::max(forward.residual, backward.residual);
-  // The first block has no input that needs a gradient.
+  // The parts are split so that they add up to the whole, which most training needs. The first
+  // block has no input that needs a gradient.
   const bool has_input_gradient = blocks_.front() > 0;
   cost.backward_weight = backward.line;
   if (has_input_gradient) {
     const FittedLine input =
         fit(figure_of(PassMode::kInputGradients, &BlockPass::backward_seconds));
-    // Split so that the two halves add up to the whole, which most training needs.
-    for (double CostLine::*part : {&CostLine::base, &CostLine::per_row, &CostLine::per_pair}) {
-      cost.backward_input.*part = std::min(input.line.*part, backward.line.*part);
-      cost.backward_weight.*part -= cost.backward_input.*part;
-    }
+    cost.backward_input = take_part(input.line, cost.backward_weight);
+  }
+  if (has_input_gradient && model_.blocks[blocks_.front()].kind == BlockKind::kTextHead) {
+    // The head computes its weight's gradient in forward.
+    const FittedLine input = fit(figure_of(PassMode::kInputGradients, &BlockPass::forward_seconds));
+    CostLine of_weight = forward.line;
+    cost.forward = take_part(input.line, of_weight);
+    for (double CostLine::*const member : kLineParts)
+      cost.backward_weight.*member += of_weight.*member;
   }
   for (std::size_t level = 0; level < kNumRecomputeLevels; ++level) {
     const auto mode = static_cast<PassMode>(level);

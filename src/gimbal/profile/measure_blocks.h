@@ -67,6 +67,12 @@ BlockMeasurements measure_blocks(PassRunner& runner, std::vector<PackShape> pack
 
 /// Fits the costs of each class of the model's blocks. Blocks of a class count by their mean;
 /// packs without rows of a class do not count for it. `value_bytes`: of an activation.
+///
+/// The head computes all its gradients in forward. `forward` is that of a frozen head
+/// (PassMode::kInputGradients), and what a trained one adds to it is in `backward_weight`: the sum
+/// over forward and backward is right for both, though a trained head spends less of it in backward
+/// than said. The weight of a head that is tied to the model's first block is trained in that mode,
+/// too: its gradient stays in `forward`, which is too much when both are frozen.
 std::map<std::string, BlockCost> fit_blocks(const ModelDesc& model,
                                             const std::vector<PackCosts>& packs, int value_bytes);
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "gimbal/base/error.h"
+#include "gimbal/nn/gemm.h"
 
 namespace gimbal {
 
@@ -38,15 +39,24 @@ double head_weight_values(const ModelDesc& model, std::size_t head) {
 }
 
 /// The head computes a few rows of logits at a time, in the compute dtype and in float32, and adds
-/// up the weight's gradient in float32.
+/// up the weight's gradient in float32 (nn/linear_cross_entropy.cpp).
 double head_forward_bytes(const ModelDesc& model, std::size_t head, const WorkSize& work,
                           const MemorySetting& setting, bool weight_gradient) {
   const double wide = std::max(setting.compute_bytes, 4);
   const double both = setting.compute_bytes < 4 ? setting.compute_bytes + wide : wide;
+  const auto vocab = static_cast<double>(model.vocab_size);
   const double rows = std::min(work.loss_rows, static_cast<double>(setting.loss_chunk_rows));
-  double bytes = rows * static_cast<double>(model.vocab_size) * both;
-  // The sum and the product that is added to it.
-  if (weight_gradient) bytes += 2 * wide * head_weight_values(model, head);
+  double bytes = rows * vocab * both;
+  if (!weight_gradient) return bytes;
+  // The sum and the product that is added to it, in the compute dtype and as float32.
+  const double weight = head_weight_values(model, head);
+  bytes += weight * (wide + both);
+  // The product reads the logits transposed.
+  if (setting.compute_bytes == 4 &&
+      gemm_copies_transposed(model.vocab_size, static_cast<std::int64_t>(weight / vocab),
+                             static_cast<std::int64_t>(rows))) {
+    bytes += rows * vocab * wide;
+  }
   return bytes;
 }
 
@@ -108,6 +118,9 @@ double peak_activation_bytes(const ModelDesc& model, const WorkSize& work,
       // Gradients of parameters in the compute dtype, until they are added to the step's.
       if (setting.compute_bytes != setting.master_bytes && needs[i].weights)
         moment += static_cast<double>(block.num_parameters) * compute;
+      // That of an embedding has all rows, whatever the batch; to be added it is widened whole.
+      if (block.kind == BlockKind::kTextEmbed && needs[i].weights)
+        moment += static_cast<double>(block.num_parameters) * setting.master_bytes;
     }
     if (block.kind == BlockKind::kTextHead)
       moment = std::max(moment, head_forward_bytes(model, i, work, setting, trained_head));

@@ -32,6 +32,8 @@ std::vector<Seconds> reduction_ends(const CostModel& costs, const StageLayout& l
                                     std::span<const PipelineRun::Interval> last_backward) {
   const std::size_t num_stages = layout.num_stages();
   std::vector<Seconds> ends(schedule.ranks.size(), 0);
+  // Sharded gradients are reduced in each backward.
+  if (costs.settings().shard_policy == ShardPolicy::kReshard) return ends;
   for (std::size_t rank = 0; rank < ends.size(); ++rank) {
     Seconds& clock = ends[rank];
     for (const auto& [stage, split] : stages_by_last_backward(schedule.ranks[rank])) {

@@ -204,7 +204,7 @@ Batch to_device(const Batch& batch, const at::Device& device) {
   for (at::Tensor* tensor :
        {&moved.token_ids_T, &moved.positions_T, &moved.pixels_ICYX, &moved.image_rows_R,
         &moved.loss_rows_Q, &moved.targets_Q, &moved.loss_weights_Q}) {
-    *tensor = tensor->to(device);
+    if (tensor->defined()) *tensor = tensor->to(device);  // text models have no pixels
   }
   return moved;
 }

@@ -19,16 +19,22 @@ void check_block_pattern(const ModelDesc& model, const std::string& key,
                     model.blocks.front().name, ", ", model.blocks.back().name);
 }
 
-/// The level that the recipe asks for.
-Recompute asked_level(const ModelConfig& config, const std::string& block) {
+struct AskedLevel {
+  Recompute level;
+  const char* key;  // that decides it
+};
+
+/// What the recipe asks for.
+AskedLevel asked_level(const ModelConfig& config, const std::string& block) {
   for (const RecomputeGroupConfig& group : config.recompute_groups) {
-    if (matches_pattern(group.blocks, block)) return group.level;
+    if (matches_pattern(group.blocks, block)) return {group.level, "model.recompute_groups"};
   }
   const bool chosen = config.recompute_blocks.empty() ||
                       std::ranges::any_of(config.recompute_blocks, [&](const std::string& pattern) {
                         return matches_pattern(pattern, block);
                       });
-  return chosen ? config.recompute : Recompute::kKeep;
+  if (chosen) return {config.recompute, "model.recompute"};
+  return {Recompute::kKeep, "model.recompute_blocks"};
 }
 
 }  // namespace
@@ -49,8 +55,12 @@ std::vector<Recompute> block_levels(const ModelConfig& config, const ModelDesc& 
     check_block_pattern(model, "model.recompute_groups", group.blocks);
   std::vector<Recompute> levels;
   for (const BlockDesc& block : model.blocks)
-    levels.push_back(level_of_block(block, asked_level(config, block.name)));
+    levels.push_back(level_of_block(block, asked_level(config, block.name).level));
   return levels;
+}
+
+std::string recompute_key(const ModelConfig& config, const BlockDesc& block) {
+  return asked_level(config, block.name).key;
 }
 
 }  // namespace gimbal

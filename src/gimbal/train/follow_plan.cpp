@@ -1,8 +1,10 @@
 #include "gimbal/train/follow_plan.h"
 
 #include "gimbal/base/error.h"
+#include "gimbal/base/file.h"
 #include "gimbal/config/enums.h"
 #include "gimbal/cost/model_fingerprint.h"
+#include "gimbal/plan/block_runs.h"
 #include "gimbal/plan/plan_file.h"
 #include "gimbal/train/block_levels.h"
 #include "gimbal/train/preflight.h"
@@ -18,7 +20,7 @@ std::string place_given(const StageRecipe& stage, const std::string& key) {
   return it == stage.given.end() ? "" : it->second;
 }
 
-/// Takes whole numbers of the plan over and collects those that the recipe has otherwise.
+/// Takes whole numbers of the plan over and collects the options that the plan contradicts.
 class PlanOptions {
  public:
   PlanOptions(StageRecipe& stage, std::string plan_file)
@@ -26,22 +28,24 @@ class PlanOptions {
 
   void take(const std::string& key, std::int64_t& field, std::uint64_t planned) {
     const auto value = static_cast<std::int64_t>(planned);
-    const std::string place = place_given(stage_, key);
-    if (!place.empty() && field != value)
-      add(place, key, std::to_string(field), std::to_string(value));
+    if (!place_given(stage_, key).empty() && field != value)
+      add(key, std::to_string(field), concat("the plan has ", value));
     field = value;
   }
 
-  void add(const std::string& place, const std::string& key, const std::string& recipe,
-           const std::string& plan) {
-    problems_ += concat("\n  ", place, ": ", key, " is ", recipe, "; the plan has ", plan);
+  /// An option with its value, and what a plan has to say against it.
+  void add(const std::string& key, const std::string& value, const std::string& against) {
+    const std::string place = place_given(stage_, key);
+    problems_ +=
+        concat("\n  ", place, place.empty() ? "" : ": ", key, " is ", value, "; ", against);
   }
 
   void throw_if_any() const {
     GIMBAL_USER_CHECK(problems_.empty(), "the recipe and the ", quoted_plan(plan_file_),
                       " (train.plan) do not agree:", problems_,
-                      "\nRemove these keys from the recipe to follow the plan, or remove "
-                      "train.plan, or plan again with these values.");
+                      "\nRemove these keys from the recipe to follow the plan, or leave "
+                      "train.plan out. `gimbal plan` plans with caps (--cap) and packs per step "
+                      "(--packs-per-step) of your choice.");
   }
 
  private:
@@ -49,6 +53,17 @@ class PlanOptions {
   std::string plan_file_;
   std::string problems_;
 };
+
+/// "the frozen blocks a, b".
+std::string frozen_text(const std::vector<std::string>& blocks) {
+  if (blocks.empty()) return "no frozen blocks";
+  std::string text = "the frozen blocks ";
+  for (const std::string& run : block_runs(blocks)) {
+    if (!text.ends_with(' ')) text += ", ";
+    text += run;
+  }
+  return text;
+}
 
 void take_caps(const Plan& plan, const std::string& plan_file, PlanOptions& options,
                BalanceConfig& balance) {
@@ -70,8 +85,24 @@ void take_caps(const Plan& plan, const std::string& plan_file, PlanOptions& opti
                     " has no cap on text rows, which training needs; plan again with a text cap");
 }
 
+/// Options that change the packs in ways that plans do not know.
+void check_packs(const BalanceConfig& balance, PlanOptions& options) {
+  if (balance.method != BalanceMethod::kGimbal)
+    options.add("balance.method", enum_name(balance.method),
+                "a plan is made for packs of method gimbal");
+  if (balance.samples_per_pack != 0)
+    options.add("balance.samples_per_pack", std::to_string(balance.samples_per_pack),
+                "a plan limits packs by their rows alone");
+  if (balance.packs_per_slot != 0)
+    options.add("balance.packs_per_slot", std::to_string(balance.packs_per_slot),
+                "a plan makes all packs of a step alike");
+  if (balance.oversize == OversizeChoice::kAlone)
+    options.add("balance.oversize", enum_name(balance.oversize),
+                "a plan cannot vouch for packs above the caps (error and reject make none)");
+}
+
 /// The first key with which the recipe chooses recompute levels; empty when it leaves them.
-std::string recompute_key(const StageRecipe& stage) {
+std::string recompute_key_given(const StageRecipe& stage) {
   for (const char* key : {"model.recompute", "model.recompute_blocks", "model.recompute_groups"}) {
     if (stage.given.contains(key)) return key;
   }
@@ -81,18 +112,21 @@ std::string recompute_key(const StageRecipe& stage) {
 void take_levels(const Plan& plan, const ModelDesc& model, PlanOptions& options,
                  StageRecipe& stage) {
   ModelConfig& config = stage.recipe.model;
-  const std::string key = recompute_key(stage);
+  const std::string any_key = recompute_key_given(stage);
   std::vector<RecomputeGroupConfig> groups;
   const std::vector<Recompute> asked =
-      key.empty() ? std::vector<Recompute>{} : block_levels(config, model);
+      any_key.empty() ? std::vector<Recompute>{} : block_levels(config, model);
   bool reported = false;
   for (std::size_t i = 0; i < model.blocks.size(); ++i) {
     const Recompute planned = level_of_block(model.blocks[i], plan.layout.recompute[i]);
     if (planned != Recompute::kKeep) groups.push_back({model.blocks[i].name, planned});
     if (asked.empty() || asked[i] == planned || reported) continue;
     reported = true;  // the first block stands for all
-    options.add(stage.given.at(key), key, concat(enum_name(asked[i]), " for ", plan.blocks[i]),
-                enum_name(planned));
+    const std::string key = recompute_key(config, model.blocks[i]);
+    // A key that is left at its default decides because the others leave the block to it.
+    options.add(stage.given.contains(key) ? key : any_key,
+                concat(enum_name(asked[i]), " for ", plan.blocks[i]),
+                concat("the plan has ", enum_name(planned)));
   }
   config.recompute = Recompute::kKeep;
   config.recompute_blocks.clear();
@@ -133,10 +167,26 @@ void check_plan_model(const Plan& plan, const std::string& plan_file, const Mode
                     model_folder, "'", advice);
 }
 
+void check_plan_freeze(const Plan& plan, const std::string& plan_file, const ModelDesc& model,
+                       const std::vector<bool>& frozen) {
+  GIMBAL_CHECK(plan.frozen.empty() || plan.frozen.size() == frozen.size(), "frozen blocks");
+  std::vector<std::string> planned_names, recipe_names;
+  for (std::size_t i = 0; i < frozen.size(); ++i) {
+    if (model.blocks[i].num_parameters == 0) continue;
+    if (!plan.frozen.empty() && plan.frozen[i]) planned_names.push_back(model.blocks[i].name);
+    if (frozen[i]) recipe_names.push_back(model.blocks[i].name);
+  }
+  GIMBAL_USER_CHECK(planned_names == recipe_names, quoted_plan(plan_file), " is for a model with ",
+                    frozen_text(planned_names), ", the recipe has ", frozen_text(recipe_names),
+                    " (model.freeze). Freeze the same blocks, or plan again with this "
+                    "model.freeze.");
+}
+
 void apply_plan(const Plan& plan, const std::string& plan_file, const ModelDesc& model,
                 StageRecipe& stage) {
   BalanceConfig& balance = stage.recipe.balance;
   PlanOptions options(stage, plan_file);
+  check_packs(balance, options);
   take_caps(plan, plan_file, options, balance);
   options.take("balance.packs_per_step", balance.packs_per_step, plan.packs_per_step);
   // A plan runs each pack as one micro-batch.
@@ -154,14 +204,30 @@ std::string plan_warning(const Plan& plan, const Recipe& recipe) {
                 ".");
 }
 
-StageRecipe follow_plan(StageRecipe stage, int world_size) {
-  const std::string& file = stage.recipe.train.plan;
-  if (file.empty()) return stage;
-  const Plan plan = load_plan(file);
-  const ModelDesc model = model_for_training(stage.recipe).desc;
-  check_plan_model(plan, file, model, stage.recipe.model.path);
+PlannedStage follow_plan(StageRecipe stage, int world_size) {
+  const std::string file = stage.recipe.train.plan;
+  if (file.empty()) return {std::move(stage), std::nullopt};
+  Plan plan = load_plan(file);
+  const Model model = model_for_training(stage.recipe);
+  check_plan_model(plan, file, model.desc, stage.recipe.model.path);
+  check_plan_freeze(plan, file, model.desc, frozen_blocks(model));
   check_plan_runs(plan, file, world_size);
-  apply_plan(plan, file, model, stage);
+  apply_plan(plan, file, model.desc, stage);
+  return {std::move(stage), std::move(plan)};
+}
+
+std::filesystem::path plan_copy(const std::filesystem::path& run_folder) {
+  return run_folder / "plan.json";
+}
+
+void save_plan_copy(const Plan& plan, const std::filesystem::path& run_folder) {
+  make_folders(run_folder);
+  save_plan(plan, plan_copy(run_folder));
+}
+
+StageRecipe with_plan_copy(StageRecipe stage, const std::filesystem::path& run_folder) {
+  std::string& plan = stage.recipe.train.plan;
+  if (!plan.empty()) plan = plan_copy(run_folder).string();
   return stage;
 }
 

@@ -13,7 +13,7 @@ constexpr std::size_t kNamedSamples = 4;
 }  // namespace
 
 double MemoryFit::needed_bytes() const {
-  return program_bytes + planned_bytes.value_or(memory.total_bytes());
+  return program_bytes + std::max(planned_bytes.value_or(0), memory.total_bytes());
 }
 
 MemoryFit find_memory_fit(StepPlanner& planner, const Dataset& dataset, std::uint64_t epoch,

@@ -20,7 +20,7 @@ struct MemoryFit {
   std::optional<double> planned_bytes;  // the plan's peak
   std::vector<std::string> samples;     // of the largest micro-batch, described
 
-  /// The plan's peak when there is one, else the estimate; with what the program holds.
+  /// The estimate, or the plan's peak when that is more; with what the program holds.
   double needed_bytes() const;
   bool fits() const { return needed_bytes() <= machine_bytes; }
 };

@@ -40,6 +40,15 @@ Model model_for_training(const Recipe& recipe) {
   return model;
 }
 
+std::vector<bool> frozen_blocks(const Model& model) {
+  std::vector<bool> frozen;
+  for (const auto& block : model.blocks) {
+    frozen.push_back(std::ranges::none_of(
+        block->parameters(), [](const ParameterPtr& parameter) { return parameter->trainable; }));
+  }
+  return frozen;
+}
+
 void check_stage(const Recipe& recipe) {
   const Model model = model_for_training(recipe);
   const ParameterGroups groups(recipe.optimizer, model.parameters());

@@ -29,10 +29,8 @@ constexpr std::int64_t kWholeModel = 30'000'000;
 constexpr std::size_t kBlocksPerClass = 2;
 
 std::vector<SampleShape> dataset_samples(const Dataset& dataset) {
-  constexpr std::size_t kMost = 4096;
   std::vector<SampleShape> shapes;
-  const std::size_t step = std::max<std::size_t>(1, dataset.num_samples() / kMost);
-  for (std::size_t i = 0; i < dataset.num_samples(); i += step) {
+  for (std::size_t i = 0; i < dataset.num_samples(); ++i) {
     const SampleRecord& record = dataset.sample(i);
     shapes.push_back({record.num_tokens, record.vision_rows, record.num_loss_tokens});
   }
@@ -82,17 +80,21 @@ class OptimizerTimer {
                  const at::Device& device)
       : recipe_(recipe), measured_(measured), groups_(groups), device_(device) {}
 
-  /// Seconds of a step that updates the first `count` shards, the best of several.
-  Measurement measure(std::size_t count) {
+  /// Seconds of a step that updates the first `num_blocks` blocks, the best of several.
+  Measurement measure(std::size_t num_blocks) {
     constexpr int kRepeats = 7;
-    const auto& all = measured_.store->shards();
-    std::vector<FlatShard> shards(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count));
+    std::vector<FlatShard> shards;
+    for (std::size_t i = 0; i < num_blocks; ++i) {
+      for (const FlatShard& shard : measured_.store->shards()) {
+        if (shard.block == measured_.model.blocks[i]->name()) shards.push_back(shard);
+      }
+    }
     AdamW optimizer(shards, {});
     Measurement result;
     for (const FlatShard& shard : shards) result.rows += static_cast<double>(shard.values.numel());
     for (int i = 0; i < kRepeats; ++i) {
       const auto begin = std::chrono::steady_clock::now();
-      update(shards, optimizer);
+      update(num_blocks, shards, optimizer);
       const double seconds =
           std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       // The first makes the moments.
@@ -102,18 +104,15 @@ class OptimizerTimer {
   }
 
  private:
-  void update(std::vector<FlatShard>& shards, AdamW& optimizer) {
-    const bool all = shards.size() == measured_.store->shards().size();
+  void update(std::size_t num_blocks, std::vector<FlatShard>& shards, AdamW& optimizer) {
     for (FlatShard& shard : shards) shard.gradients.zero_();
     const at::Tensor norm = global_norm(shards);
     if (recipe_.optimizer.clip_norm > 0) clip_gradients(shards, norm, recipe_.optimizer.clip_norm);
     optimizer.step(groups_.rates(0));
-    if (all) {
-      measured_.store->values_changed();
-      for (std::size_t i = 0; i < measured_.model.blocks.size(); ++i) {
-        measured_.store->open(i, false);
-        measured_.store->close(i);
-      }
+    measured_.store->values_changed();
+    for (std::size_t i = 0; i < num_blocks; ++i) {
+      measured_.store->open(i, false);
+      measured_.store->close(i);
     }
     norm.item<double>();
     synchronize();
@@ -131,10 +130,10 @@ class OptimizerTimer {
 void measure_optimizer(const Recipe& recipe, MeasuredModel& measured, const ParameterGroups& groups,
                        const at::Device& device, ProfileTable& table) {
   OptimizerTimer timer(recipe, measured, groups, device);
-  const std::size_t num_shards = measured.store->shards().size();
+  const std::size_t num_blocks = measured.model.blocks.size();
   std::vector<Measurement> measurements;
   for (const std::size_t parts : {4, 2, 1}) {
-    if (num_shards / parts > 0) measurements.push_back(timer.measure(num_shards / parts));
+    if (num_blocks / parts > 0) measurements.push_back(timer.measure(num_blocks / parts));
   }
   const FittedLine fitted = fit_line(measurements);
   table.optimizer_per_parameter = fitted.line.per_row;
@@ -228,6 +227,10 @@ ProfileRun profile_run(const Recipe& recipe, const ProfileRunOptions& options, R
   table.links =
       link_table(run.links.link, runtime.launch.world_size, runtime.launch.local_world_size);
   describe_run(run, recipe, runtime, table.notes);
+  std::vector<WorkSize> works;
+  for (const PackCosts& pack : run.blocks.packs) works.push_back(pack.work);
+  run.warnings = too_few_sizes(trained.model.desc, works);
+  table.notes.insert(table.notes.end(), run.warnings.begin(), run.warnings.end());
   return run;
 }
 

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "gimbal/config/recipe.h"
 #include "gimbal/cost/profile_table.h"
@@ -24,15 +25,16 @@ struct ProfileRun {
   ProfileTable table;
   BlockMeasurements blocks;
   LinkMeasurements links;
-  std::size_t measured_blocks = 0;  // of the model's; the others cost as those of their class
+  std::size_t measured_blocks = 0;    // of the model's; the others cost as those of their class
+  std::vector<std::string> warnings;  // what makes the table doubtful; among its notes, too
 };
 
 /// Measures the model of model.path with random weights in model.dtype, on packs of samples of
 /// data.train (without it: of typical samples) up to balance.text_cap and vision_cap, with
 /// train.threads. Of a large model some blocks of each class are run. Needs no free run folder.
 /// Collective: all ranks measure at the same time; the table is that of rank 0. Throws UserError
-/// for a model, a dataset or caps that cannot be used, and for
-/// processor time with several threads.
+/// for a model, a dataset or caps that cannot be used, and for processor time with several
+/// threads.
 ProfileRun profile_run(const Recipe& recipe, const ProfileRunOptions& options, Runtime& runtime);
 
 /// Leaves out blocks beyond the first `most` of each cost class.

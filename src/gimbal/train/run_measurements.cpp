@@ -3,6 +3,7 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
+#include <chrono>
 
 namespace gimbal {
 namespace {
@@ -25,11 +26,16 @@ void MeasuredPeak::add(const MeasuredPeak& other) {
   total = std::max(total, other.total);
 }
 
+double steady_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 RunMeasurements::RunMeasurements(const ModelDesc& model, MemorySetting setting,
-                                 const c10::Device& device)
+                                 const c10::Device& device, std::function<double()> clock)
     : model_(model),
       setting_(std::move(setting)),
       device_(device),
+      clock_(std::move(clock)),
       meter_(device),
       blocks_(model.blocks.size()) {}
 
@@ -59,8 +65,8 @@ void RunMeasurements::end_forward() {
 void RunMeasurements::switch_to(double* figure) {
   if (!device_.is_cpu())
     c10::impl::VirtualGuardImpl(device_.type()).synchronizeDevice(device_.index());
-  const auto now = std::chrono::steady_clock::now();
-  if (figure_ != nullptr) *figure_ += std::chrono::duration<double>(now - last_).count();
+  const double now = clock_();
+  if (figure_ != nullptr) *figure_ += now - last_;
   figure_ = figure;
   last_ = now;
 }

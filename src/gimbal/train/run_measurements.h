@@ -2,8 +2,8 @@
 // activations and the time of its blocks.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -36,12 +36,17 @@ struct MeasuredPeak {
   void add(const MeasuredPeak& other);
 };
 
+/// Seconds since a fixed moment, by a clock that never goes back.
+double steady_seconds();
+
 /// Calls in a step: begin_step, then per micro-batch begin_micro_batch, note (the tape's observer),
 /// end_forward, end_micro_batch.
 class RunMeasurements {
  public:
-  /// To make before the tensors that count (AllocationMeter). The model must outlive it.
-  RunMeasurements(const ModelDesc& model, MemorySetting setting, const c10::Device& device);
+  /// To make before the tensors that count (AllocationMeter). The model must outlive it. `clock`:
+  /// as steady_seconds.
+  RunMeasurements(const ModelDesc& model, MemorySetting setting, const c10::Device& device,
+                  std::function<double()> clock = steady_seconds);
 
   /// The first step counts only when no other does: it makes what the others find. On a GPU, where
   /// timing waits for the device at each block, one step in ten is timed.
@@ -66,13 +71,14 @@ class RunMeasurements {
   const ModelDesc& model_;
   MemorySetting setting_;
   c10::Device device_;
+  std::function<double()> clock_;
   AllocationMeter meter_;
   std::int64_t steps_ = 0;  // begun
   bool timing_ = false;
   std::int64_t bytes_before_ = 0;
   std::vector<MeasuredTimes::Class> blocks_;  // of this micro-batch
   double* figure_ = nullptr;                  // the time since last_ belongs to it
-  std::chrono::steady_clock::time_point last_;
+  double last_ = 0;                           // by clock_
   MeasuredTimes times_;
   MeasuredPeak peak_;
 };

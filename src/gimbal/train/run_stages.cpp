@@ -10,8 +10,11 @@ namespace gimbal {
 
 TrainOutcome run_stages(std::vector<StageRecipe> stages, Runtime& runtime) {
   // A mistake in the last stage should not show after hours of the first.
+  std::vector<std::optional<Plan>> plans;
   for (StageRecipe& stage : stages) {
-    stage = follow_plan(std::move(stage), runtime.comm->size());
+    PlannedStage planned = follow_plan(std::move(stage), runtime.comm->size());
+    stage = std::move(planned.stage);
+    plans.push_back(std::move(planned.plan));
     check_stage(stage.recipe);
   }
   std::optional<std::filesystem::path> previous;
@@ -20,17 +23,25 @@ TrainOutcome run_stages(std::vector<StageRecipe> stages, Runtime& runtime) {
     const std::filesystem::path run = stages.front().recipe.train.run;
     make_folders(run);
     Json names = Json::array();
-    for (const StageRecipe& stage : stages) names.push_back(stage.name);
+    std::vector<StageRecipe> written;
+    for (std::size_t i = 0; i < stages.size(); ++i) {
+      const StageRecipe& stage = stages[i];
+      names.push_back(stage.name);
+      written.push_back(with_plan_copy(stage, run / stage.name));
+      // Also of stages to come: the recipe can be run again at any time.
+      if (plans[i]) save_plan_copy(*plans[i], run / stage.name);
+    }
     write_file_atomic(run / "stages.json", names.dump() + "\n");
-    write_file_atomic(run / "recipe.yaml", to_yaml(stages));
+    write_file_atomic(run / "recipe.yaml", to_yaml(written));
   }
-  for (const StageRecipe& stage : stages) {
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    const StageRecipe& stage = stages[i];
     std::filesystem::path folder = stage.recipe.train.run;
     if (stages.size() > 1) {
       folder /= stage.name;
       if (runtime.is_main()) log_info("stage '" + stage.name + "'");
     }
-    outcome = Trainer(stage.recipe, folder, previous, runtime).run();
+    outcome = Trainer(stage.recipe, std::move(plans[i]), folder, previous, runtime).run();
     if (!outcome.finished) return outcome;
     previous = folder;
   }

@@ -15,7 +15,6 @@
 #include "gimbal/config/enums.h"
 #include "gimbal/config/load.h"
 #include "gimbal/optim/lr_schedule.h"
-#include "gimbal/plan/plan_file.h"
 #include "gimbal/profile/gemm_peak.h"
 #include "gimbal/profile/machine.h"
 #include "gimbal/train/evaluate.h"
@@ -41,21 +40,6 @@ std::vector<OptimizerTensors> optimizer_tensors(AdamW& optimizer) {
   return tensors;
 }
 
-std::optional<Plan> plan_of(const Recipe& recipe) {
-  if (recipe.train.plan.empty()) return std::nullopt;
-  return load_plan(recipe.train.plan);
-}
-
-/// Blocks without a trainable parameter of their own.
-std::vector<bool> frozen_blocks(const Model& model) {
-  std::vector<bool> frozen;
-  for (const auto& block : model.blocks) {
-    frozen.push_back(std::ranges::none_of(
-        block->parameters(), [](const ParameterPtr& parameter) { return parameter->trainable; }));
-  }
-  return frozen;
-}
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -68,13 +52,13 @@ struct Trainer::Output {
   Progress progress;
 };
 
-Trainer::Trainer(Recipe recipe, std::filesystem::path run_folder,
+Trainer::Trainer(Recipe recipe, std::optional<Plan> plan, std::filesystem::path run_folder,
                  std::optional<std::filesystem::path> previous_run, Runtime& runtime)
     : recipe_(std::move(recipe)),
       run_folder_(std::move(run_folder)),
       previous_run_(std::move(previous_run)),
       runtime_(runtime),
-      plan_(plan_of(recipe_)),
+      plan_(std::move(plan)),
       dataset_(recipe_.data.train),
       processor_(dataset_.image_processor()),
       model_(model_for_training(recipe_)),
@@ -203,8 +187,7 @@ TrainOutcome Trainer::run() {
   measure_peak();
   if (runtime_.is_main()) {
     std::filesystem::remove(run_folder_ / "summary.json");  // of a shorter run that goes on now
-    write_file_atomic(run_folder_ / "recipe.yaml", to_yaml({StageRecipe{recipe_.name, recipe_}}));
-    if (plan_) save_plan(*plan_, run_folder_ / "plan.json");
+    write_recipe_and_plan();
     output_ = std::make_unique<Output>(
         Output{std::move(lock), MetricsWriter(run_folder_ / "metrics.jsonl", step_),
                Progress(step_, total_steps_, recipe_.log.every_steps)});

@@ -24,9 +24,9 @@ struct TrainOutcome {
 
 class Trainer {
  public:
-  /// `run_folder`: where this stage writes. `previous_run`: run folder of the stage before, whose
-  /// last checkpoint gives the first weights.
-  Trainer(Recipe recipe, std::filesystem::path run_folder,
+  /// `plan`: the one of train.plan, worked into the recipe. `run_folder`: where this stage writes.
+  /// `previous_run`: run folder of the stage before, whose last checkpoint gives the first weights.
+  Trainer(Recipe recipe, std::optional<Plan> plan, std::filesystem::path run_folder,
           std::optional<std::filesystem::path> previous_run, Runtime& runtime);
   ~Trainer();
 
@@ -41,6 +41,7 @@ class Trainer {
   MemorySetting memory_setting() const;
   MemoryFit find_fit();
   RunSummary make_summary();
+  void write_recipe_and_plan() const;
   /// True when the run folder holds the end of exactly this many steps.
   bool is_complete() const;
   void measure_peak();

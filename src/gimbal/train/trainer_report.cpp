@@ -3,11 +3,14 @@
 
 #include <algorithm>
 
+#include "gimbal/base/file.h"
 #include "gimbal/base/json.h"
 #include "gimbal/config/enums.h"
+#include "gimbal/config/load.h"
 #include "gimbal/profile/machine.h"
 #include "gimbal/profile/memory.h"
 #include "gimbal/train/block_levels.h"
+#include "gimbal/train/follow_plan.h"
 #include "gimbal/train/trainer.h"
 
 namespace gimbal {
@@ -34,6 +37,15 @@ MemoryFit Trainer::find_fit() {
         std::max(0.0, static_cast<double>(resident_bytes()) - fit.memory.parameter_bytes);
   }
   return fit;
+}
+
+void Trainer::write_recipe_and_plan() const {
+  // The recipe names the plan's copy, so that is there first.
+  if (plan_) save_plan_copy(*plan_, run_folder_);
+  write_file_atomic(run_folder_ / "recipe.yaml",
+                    to_yaml({with_plan_copy({recipe_.name, recipe_}, run_folder_)}));
+  // One that the run has followed before.
+  if (!plan_) std::filesystem::remove(plan_copy(run_folder_));
 }
 
 RunSummary Trainer::make_summary() {

@@ -87,8 +87,13 @@ TEST(PlanTable, OfTopAndOfMethodsAreAsAgreed) {
   other.schedule.kind = PipelineKind::kZeroBubble;
   other.prediction.step = {2.5, 1.0, 0.5, 0.1, 0.5, 0.4};
   other.prediction.peak_bytes = {90e9, 64e9};
-  expect_golden("top.txt", top_table({plan_by_hand(), other}));
+  expect_golden("top.txt", top_table({plan_by_hand(), other}, {{71e9, 0, true}, {91e9, 1, false}}));
   expect_golden("methods.txt", comparison_table({plan_by_hand(), other}));
+  // Peaks that are given count more than those of the simulated steps.
+  const std::string text =
+      comparison_table({plan_by_hand(), other}, {{79.3e9, 0, false}, {79.1e9, 0, true}});
+  EXPECT_NE(text.find("79.3 GB    no\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("79.1 GB   yes\n"), std::string::npos) << text;
 }
 
 TEST(Figures, TextOfTimesBytesAndCounts) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "gimbal/plan/figures.h"
 #include "gimbal/plan/search/cap_candidates.h"
 #include "gimbal/plan/search/evaluator.h"
 #include "unit/plan/plan_cases.h"
@@ -169,6 +170,40 @@ TEST(FitCheck, OfAFoundPlanFits) {
   const Bytes simulated = *std::max_element(result.best.prediction.peak_bytes.begin(),
                                             result.best.prediction.peak_bytes.end());
   EXPECT_GE(check.peak_bytes, simulated * (1 - 1e-9));
+  EXPECT_GE(check.full_peak_bytes, check.peak_bytes);
+}
+
+// One rule for what fits: that of the planner's cuts, for packs as full as the caps.
+TEST(FullPeaks, AreWhatThePlannerCounts) {
+  FitCase own(PipelineKind::kOneFOneB);
+  const Bytes reserved = own.input.profile.reserved_bytes;
+  Bytes most = 0;
+  std::size_t rank = 0;
+  for (std::size_t s = 0; s < 4; ++s) {
+    const Bytes bytes = own.counted(s, own.packed.largest);
+    if (bytes > most) most = bytes, rank = s;
+  }
+  own.input.memory_bytes = reserved + 1.001 * most;
+  const FullPeak roomy = full_peaks(own.input, {own.plan}).front();
+  EXPECT_NEAR(roomy.bytes, most, 1e-9 * most);
+  EXPECT_EQ(roomy.rank, rank);
+  EXPECT_TRUE(roomy.fits);
+  own.input.memory_bytes = reserved + 0.999 * most;
+  EXPECT_FALSE(full_peaks(own.input, {own.plan}).front().fits);
+}
+
+TEST(FullPeaks, DecideWherePacksOfTheEpochAreLessFull) {
+  FitCase own(PipelineKind::kOneFOneB);
+  own.packed.largest = 2 * own.packed.largest;
+  const FitCheck roomy = own.check(1e12);
+  ASSERT_TRUE(roomy.fits);
+  ASSERT_GT(roomy.full_peak_bytes, roomy.peak_bytes);
+  const FitCheck check = own.check(0.5 * (roomy.peak_bytes + roomy.full_peak_bytes));
+  EXPECT_FALSE(check.fits);
+  EXPECT_EQ(check.num_packs_over, 0U);
+  const std::string text = fit_text(check, own.input.samples);
+  EXPECT_NE(text.find("It does not fit: packs as full as the caps allow"), std::string::npos);
+  EXPECT_NE(text.find(bytes_text(check.full_peak_bytes)), std::string::npos) << text;
 }
 
 }  // namespace

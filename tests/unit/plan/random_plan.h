@@ -39,6 +39,12 @@ inline Plan random_plan() {
   plan.dtype = "bfloat16";
   plan.method = "omnibal + full";
   plan.blocks = random_block_names();
+  if (*between(0, 2) == 0) {
+    // The first blocks: at least one, so that an empty list stands for none.
+    plan.frozen.assign(plan.blocks.size(), false);
+    plan.frozen[0] = true;
+    for (std::size_t i = 1; i < plan.blocks.size(); ++i) plan.frozen[i] = *between(0, 2) == 0;
+  }
   const int num_blocks = static_cast<int>(plan.blocks.size());
   plan.schedule.kind = static_cast<PipelineKind>(*between(0, 4));
   plan.schedule.stages_per_rank = plan.schedule.kind == PipelineKind::kInterleaved ? 2 : 1;

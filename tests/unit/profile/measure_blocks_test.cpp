@@ -122,6 +122,43 @@ TEST(MeasureBlocks, FindsTheLineOfADisturbedMachine) {
   EXPECT_NEAR(costs.at("text_embed").backward_weight.per_row, 1.5e-6, 1e-10);
 }
 
+/// The third block is a head: it computes the weight's gradient in forward.
+class HeadRunner : public LineRunner {
+ public:
+  std::vector<BlockPass> run(const Batch& batch, PassMode mode) override {
+    std::vector<BlockPass> result = LineRunner::run(batch, PassMode::kKeep);
+    const auto rows = static_cast<double>(batch.num_tokens());
+    BlockPass& head = result.back();
+    head.forward_seconds = 2e-4 + 3e-6 * rows;
+    if (mode != PassMode::kInputGradients) head.forward_seconds += 1e-4 + 2e-6 * rows;
+    head.backward_seconds = 1e-7 * rows;
+    if (mode != PassMode::kInputGradients) head.backward_seconds += 5e-5;
+    return result;
+  }
+};
+
+TEST(MeasureBlocks, TheHeadsWeightGradientIsNoPartOfItsForward) {
+  ModelDesc model = small_model();
+  model.blocks[2] = block_of(BlockKind::kTextHead, "text_head");
+  HeadRunner runner;
+  std::vector<PackCosts> packs;
+  for (const PackShape& pack : packs_of_lengths()) {
+    PackCosts costs;
+    costs.work = work_of(pack);
+    costs.work.loss_rows = costs.work.text_rows;
+    for (std::size_t mode = 0; mode < kNumPassModes; ++mode)
+      costs.modes[mode] = runner.run(lengths_only(pack), static_cast<PassMode>(mode));
+    packs.push_back(costs);
+  }
+  const auto costs = fit_blocks(model, packs, 4);
+  const BlockCost& head = costs.at("text_head");
+  EXPECT_NEAR(head.forward.base, 2e-4, 1e-9);
+  EXPECT_NEAR(head.forward.per_row, 3e-6, 1e-11);
+  EXPECT_NEAR(head.backward_input.per_row, 1e-7, 1e-12);
+  EXPECT_NEAR(head.backward_weight.base, 1.5e-4, 1e-9);
+  EXPECT_NEAR(head.backward_weight.per_row, 2e-6, 1e-11);
+}
+
 TEST(MeasureBlocks, LeavesOutWhatTakesTooLong) {
   class SlowRunner : public LineRunner {
    public:

@@ -88,10 +88,30 @@ TEST(Memory, PeakMayBeInTheHead) {
             (230 + 6 * 2 + 4 * 1000 + 2 * 1000 * 2) * 4);
   setting.frozen[3] = true;
   EXPECT_EQ(peak_activation_bytes(model, work, setting), (230 + 6 * 2 + 4 * 1000) * 4);
+  // In bfloat16: logits in both dtypes; the sum, the product and the product as float32.
+  setting.frozen[3] = false;
+  setting.compute_bytes = 2;
+  EXPECT_EQ(peak_activation_bytes(model, work, setting),
+            (230 + 6 * 2) * 2 + 4 * 1000 * 6 + 1000 * 2 * (4 + 2 + 4));
+  setting.compute_bytes = 4;
   // A tied head has the embedding's weight; here there is no embedding that is trained.
   model.tied_embeddings = true;
   setting.frozen[3] = false;
   EXPECT_EQ(peak_activation_bytes(model, work, setting), (230 + 6 * 2 + 4 * 1000) * 4);
+}
+
+TEST(Memory, PeakMayBeInTheEmbedding) {
+  ModelDesc model = three_blocks();
+  model.blocks.erase(model.blocks.begin());
+  model.blocks[0].kind = BlockKind::kTextEmbed;
+  model.blocks[0].num_parameters = 5000;
+  MemorySetting setting;
+  setting.frozen = {false, true};
+  setting.levels = {Recompute::kKeep, Recompute::kKeep};
+  // What it has saved, gradients of activations, and its weight's gradient before it is added.
+  EXPECT_EQ(peak_activation_bytes(model, kWork, setting), (100 + 55 + 5000) * 4);
+  setting.compute_bytes = 2;
+  EXPECT_EQ(peak_activation_bytes(model, kWork, setting), (100 + 55 + 5000) * 2 + 5000 * 4);
 }
 
 }  // namespace

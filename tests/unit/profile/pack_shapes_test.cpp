@@ -1,9 +1,12 @@
 #include "gimbal/profile/pack_shapes.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 
+#include "gimbal/base/error.h"
 #include "gimbal/base/rng.h"
 
 namespace gimbal {
@@ -61,11 +64,60 @@ TEST(PackShapes, TellRowsAndPairsApart) {
   EXPECT_GT(most, 1.5 * least);
 }
 
-TEST(PackShapes, SamplesWithoutRoomAreMeasuredAlone) {
-  const std::vector<SampleShape> samples{{500, 0, 1}, {300, 0, 1}, {400, 0, 1}};
-  const auto packs = choose_packs(samples, {100, 0}, 1);
-  ASSERT_FALSE(packs.empty());
-  EXPECT_EQ(packs.front(), (PackShape{{300, 0, 1}}));
+TEST(PackShapes, NamesSampleAndCapWhenNothingFits) {
+  const std::vector<SampleShape> samples{{500, 1, 1}, {300, 2, 1}, {400, 1, 1}};
+  const auto message = [&](const PackRoom& room) -> std::string {
+    try {
+      choose_packs(samples, room, 1);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(message({100, 0}), testing::AllOf(testing::HasSubstr("sample 1, has 300 tokens"),
+                                                testing::HasSubstr("100 tokens (balance.text_cap)"),
+                                                testing::Not(testing::HasSubstr("vision_cap"))));
+  EXPECT_THAT(message({350, 1}), testing::HasSubstr("1 tiles (balance.vision_cap)"));
+  EXPECT_EQ(message({300, 2}), "");
+  ModelDesc model;
+  EXPECT_THROW(typical_samples(model, {15, 0}, 0), UserError);
+  EXPECT_NO_THROW(typical_samples(model, {16, 0}, 0));
+}
+
+/// Rows and pairs of each pack; no two alike.
+std::set<std::pair<double, double>> sizes_of(const std::vector<PackShape>& packs) {
+  std::set<std::pair<double, double>> sizes;
+  for (const PackShape& pack : packs)
+    sizes.emplace(work_of(pack).text_rows, work_of(pack).text_pairs);
+  return sizes;
+}
+
+TEST(PackShapes, SamplesThatNearlyFillTheRoomGiveEnoughSizes) {
+  std::vector<SampleShape> samples;
+  for (std::int64_t tokens = 60; tokens < 100; ++tokens) samples.push_back({tokens, 0, 1});
+  EXPECT_GE(sizes_of(choose_packs(samples, {100, 0}, 1)).size(), 8U);
+  // One sample only: as often as there is room.
+  EXPECT_EQ(sizes_of(choose_packs(std::vector<SampleShape>{{10, 0, 1}}, {59, 0}, 1)).size(), 5U);
+  EXPECT_EQ(choose_packs(std::vector<SampleShape>(9, {60, 0, 1}), {100, 0}, 1).size(), 1U);
+}
+
+TEST(PackShapes, SaysWhichClassHasTooFewSizes) {
+  ModelDesc model;
+  model.blocks.resize(3);
+  model.blocks[0].kind = BlockKind::kTextEmbed;
+  model.blocks[0].cost_class = "text_embed";
+  for (const std::size_t i : {1, 2}) {
+    model.blocks[i].kind = BlockKind::kTextLayer;
+    model.blocks[i].cost_class = "text_layer";
+  }
+  std::vector<WorkSize> packs{work_of({{10, 0, 1}}), work_of({{10, 0, 1}})};
+  EXPECT_EQ(too_few_sizes(model, packs).size(), 2U);
+  packs.push_back(work_of({{10, 0, 1}, {10, 0, 1}}));
+  const auto texts = too_few_sizes(model, packs);
+  ASSERT_EQ(texts.size(), 1U);
+  EXPECT_THAT(texts[0], testing::HasSubstr("text_layer blocks rest on 2 sizes of pack where 3"));
+  packs.push_back(work_of({{20, 0, 1}}));
+  EXPECT_TRUE(too_few_sizes(model, packs).empty());
 }
 
 TEST(PackShapes, AreTheSameForTheSameSeed) {

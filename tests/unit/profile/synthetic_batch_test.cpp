@@ -57,7 +57,9 @@ TEST(SyntheticBatch, TextModelsHaveNoPixels) {
   Model model;
   model.config = Json::object();
   model.vocab_size = 50;
-  EXPECT_FALSE(synthetic_batch({{10, 0, 3}}, model, 1).pixels_ICYX.defined());
+  const Batch batch = to_device(synthetic_batch({{10, 0, 3}}, model, 1), at::kCPU);
+  EXPECT_FALSE(batch.pixels_ICYX.defined());
+  EXPECT_EQ(batch.token_ids_T.numel(), 10);
 }
 
 }  // namespace

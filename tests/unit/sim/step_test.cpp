@@ -330,6 +330,23 @@ TEST(SimulateStepProperty, IsMadeOfThePipelinesOfItsRanks) {
   });
 }
 
+TEST(SimulateStep, ReducesShardedGradientsInEachBackwardAndNotAgain) {
+  const CostModel costs(small_model(0, 4), small_profile(),
+                        settings_for({.dp_shard = 2}, ShardPolicy::kReshard));
+  const StageLayout layout = even_layout(costs.num_blocks(), 1);
+  const Schedule schedule = make_schedule({PipelineKind::kOneFOneB, 1, 1, 1});
+  const std::vector<WorkSize> work(2, work_of(0, 50));
+  const StageWork stage = stage_work(costs, layout, 0, work[0]);
+  Seconds update = costs.profile().step_overhead;
+  for (std::size_t b = 0; b < costs.num_blocks(); ++b) update += costs.optimizer_seconds(b);
+  StepInput input;
+  input.costs = &costs;
+  input.layout = &layout;
+  input.schedule = &schedule;
+  input.micro_batches = work;
+  EXPECT_NEAR(simulate_step(input).time.seconds, stage.forward + stage.backward + update, 1e-12);
+}
+
 TEST(SimulateStepProperty, MoreWorkNeverShortensTheStep) {
   testing::check_cases(100, [] {
     RandomStep random;

@@ -8,6 +8,7 @@
 #include "gimbal/config/load.h"
 #include "gimbal/cost/model_fingerprint.h"
 #include "gimbal/train/block_levels.h"
+#include "gimbal/train/preflight.h"
 #include "train/small_models.h"
 #include "unit/base/temp_folder.h"
 
@@ -105,6 +106,68 @@ TEST_F(FollowPlan, OtherRecomputeLevelsAreNamed) {
               HasSubstr("command line: model.recompute is keep for projector; the plan has full"));
   EXPECT_THAT(refused("model: {recompute_groups: [{blocks: text.0, level: mlp}]}"),
               HasSubstr("model.recompute_groups is keep for projector; the plan has full"));
+  EXPECT_THAT(refused("", {"model.recompute=keep"}),
+              AllOf(HasSubstr("Remove these keys"), HasSubstr("or leave train.plan out"),
+                    Not(HasSubstr("plan again"))));
+}
+
+TEST_F(FollowPlan, TheKeyThatDecidedTheLevelIsNamed) {
+  const std::string all =
+      "model: {recompute: full, recompute_blocks: [text.*, projector], "
+      "recompute_groups: [{blocks: projector, level: LEVEL}]}";
+  const auto with = [&](const std::string& level) {
+    std::string yaml = all;
+    return yaml.replace(yaml.find("LEVEL"), 5, level);
+  };
+  EXPECT_THAT(refused(with("keep")),
+              HasSubstr("r.yaml:1:83: model.recompute_groups is keep for projector"));
+  EXPECT_THAT(refused(with("full")),
+              HasSubstr("r.yaml:1:20: model.recompute is full for text.0; the plan has attention"));
+  plan.layout.recompute.assign(model.blocks.size(), Recompute::kFull);
+  EXPECT_THAT(refused(with("full")),
+              HasSubstr("r.yaml:1:44: model.recompute_blocks is keep for vision.0"));
+}
+
+TEST_F(FollowPlan, PacksThatNoPlanIsMadeForAreRefused) {
+  const std::string message =
+      refused("balance: {method: isf, samples_per_pack: 4}",
+              {"balance.packs_per_step=6", "balance.packs_per_slot=2", "balance.oversize=alone"});
+  EXPECT_THAT(message, AllOf(HasSubstr("r.yaml:1:19: balance.method is isf; a plan is made for "
+                                       "packs of method gimbal"),
+                             HasSubstr("balance.samples_per_pack is 4; a plan limits packs by"),
+                             HasSubstr("command line: balance.packs_per_slot is 2; a plan makes"),
+                             HasSubstr("command line: balance.oversize is alone; a plan cannot"),
+                             HasSubstr("Remove these keys")));
+  EXPECT_NO_THROW(applied("balance: {method: gimbal, oversize: reject}"));
+}
+
+TEST_F(FollowPlan, OtherFrozenBlocksAreNamed) {
+  std::vector<bool> frozen(model.blocks.size(), false);
+  const auto check = [&] { check_plan_freeze(plan, "p.json", model, frozen); };
+  EXPECT_NO_THROW(check());
+  frozen[block("vision.0")] = frozen[block("vision.1")] = frozen[block("projector")] = true;
+  EXPECT_THAT(message_of<UserError>(check),
+              HasSubstr("plan 'p.json' is for a model with no frozen blocks, the recipe has the "
+                        "frozen blocks vision.0 .. vision.1, projector (model.freeze)"));
+  plan.frozen = frozen;
+  EXPECT_NO_THROW(check());
+  frozen[block("projector")] = false;
+  EXPECT_THAT(message_of<UserError>(check),
+              HasSubstr("the frozen blocks vision.0 .. vision.1, projector, the recipe has the "
+                        "frozen blocks vision.0 .. vision.1 (model.freeze)"));
+}
+
+TEST_F(FollowPlan, AFrozenBlockHasNoTrainableParameterOfItsOwn) {
+  Model tied = make_model(small_models::internvl_config("qwen2", true), "test");
+  freeze_parameters(tied, {"projector", "text.0.*bias", "text.1"});
+  const std::vector<bool> frozen = frozen_blocks(tied);
+  EXPECT_TRUE(frozen[block("projector")] && frozen[block("text.1")]);
+  EXPECT_FALSE(frozen[block("text.0")] || frozen[block("text.embed")]);
+  // The head that uses the embedding's weight counts as either.
+  plan.frozen = frozen;
+  EXPECT_NO_THROW(check_plan_freeze(plan, "p.json", tied.desc, frozen));
+  plan.frozen[block("text.head")] = false;
+  EXPECT_NO_THROW(check_plan_freeze(plan, "p.json", tied.desc, frozen));
 }
 
 TEST_F(FollowPlan, OtherModelsAreRefused) {
@@ -165,7 +228,10 @@ TEST_F(FollowPlan, AnotherNumberFormatIsAWarning) {
 
 TEST_F(FollowPlan, AStageWithoutAPlanStaysAsItIs) {
   const StageRecipe stage{"run", Recipe{}};
-  EXPECT_EQ(to_json(follow_plan(stage, 1).recipe), to_json(stage.recipe));
+  const PlannedStage planned = follow_plan(stage, 1);
+  EXPECT_EQ(to_json(planned.stage.recipe), to_json(stage.recipe));
+  EXPECT_FALSE(planned.plan);
+  EXPECT_EQ(to_json(with_plan_copy(stage, "run").recipe), to_json(stage.recipe));
 }
 
 }  // namespace

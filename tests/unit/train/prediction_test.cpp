@@ -4,8 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <thread>
-
 #include "gimbal/base/error.h"
 #include "gimbal/train/memory_fit.h"
 #include "unit/base/temp_folder.h"
@@ -39,18 +37,25 @@ MemorySetting keep_all(const ModelDesc& model) {
   return setting;
 }
 
-void run_micro_batch(RunMeasurements& measurements, double rows) {
+/// Stands still but for what is added to it.
+struct HandClock {
+  double seconds = 100;
+};
+
+/// Each block takes its number + 1 seconds forward and ten times that backward.
+void run_micro_batch(RunMeasurements& measurements, HandClock& clock, double rows) {
   measurements.begin_micro_batch();
   const at::Tensor held = at::ones({static_cast<std::int64_t>(rows), 25});
   for (std::size_t i = 0; i < 3; ++i) {
     measurements.note(i, false, true);
-    if (i == 0) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    clock.seconds += static_cast<double>(i + 1);
     measurements.note(i, false, false);
   }
   measurements.end_forward();
-  std::this_thread::sleep_for(std::chrono::milliseconds(10));  // belongs to no block
+  clock.seconds += 1000;  // belongs to no block
   for (std::size_t i = 3; i-- > 0;) {
     measurements.note(i, true, true);
+    clock.seconds += 10 * static_cast<double>(i + 1);
     measurements.note(i, true, false);
   }
   measurements.end_micro_batch({.text_rows = rows});
@@ -58,19 +63,22 @@ void run_micro_batch(RunMeasurements& measurements, double rows) {
 
 TEST(RunMeasurements, CountsTimesByClassAndTheLargestPeak) {
   const ModelDesc model = three_blocks();
-  RunMeasurements measurements(model, keep_all(model), at::kCPU);
+  HandClock clock;
+  RunMeasurements measurements(model, keep_all(model), at::kCPU, [&] { return clock.seconds; });
   measurements.begin_step();
   EXPECT_TRUE(measurements.is_timing());
-  run_micro_batch(measurements, 4000);  // the first step does not count
+  run_micro_batch(measurements, clock, 4000);  // the first step does not count
   measurements.begin_step();
-  run_micro_batch(measurements, 1000);
-  run_micro_batch(measurements, 2000);
-  run_micro_batch(measurements, 0);  // a rank without a pack
+  run_micro_batch(measurements, clock, 1000);
+  run_micro_batch(measurements, clock, 2000);
+  run_micro_batch(measurements, clock, 0);  // a rank without a pack
   EXPECT_EQ(measurements.times().micro_batches, 2U);
   const auto& layer = measurements.times().classes.at("text_layer");
-  EXPECT_GT(layer.forward, 0.039);  // two sleeps of 20 ms
-  EXPECT_LT(layer.backward, layer.forward);
-  EXPECT_LT(measurements.times().classes.at("text_head").forward, layer.forward);
+  EXPECT_EQ(layer.forward, 2 * (1 + 2));
+  EXPECT_EQ(layer.backward, 2 * (10 + 20));
+  const auto& head = measurements.times().classes.at("text_head");
+  EXPECT_EQ(head.forward, 2 * 3);
+  EXPECT_EQ(head.backward, 2 * 30);
   const MeasuredPeak& peak = measurements.peak();
   EXPECT_GE(peak.activations, 2000 * 25 * 4);
   EXPECT_LT(peak.activations, 2000 * 25 * 4 + 10000);
@@ -81,9 +89,10 @@ TEST(RunMeasurements, CountsTimesByClassAndTheLargestPeak) {
 
 TEST(RunMeasurements, OneStepCountsWhenThereIsNoOther) {
   const ModelDesc model = three_blocks();
-  RunMeasurements measurements(model, keep_all(model), at::kCPU);
+  HandClock clock;
+  RunMeasurements measurements(model, keep_all(model), at::kCPU, [&] { return clock.seconds; });
   measurements.begin_step();
-  run_micro_batch(measurements, 100);
+  run_micro_batch(measurements, clock, 100);
   EXPECT_EQ(measurements.times().micro_batches, 1U);
   EXPECT_GT(measurements.peak().activations, 0);
 }
@@ -157,6 +166,10 @@ TEST(MemoryFit, SaysWhetherItFitsAndNamesTheSamples) {
   EXPECT_FALSE(fit.fits());
   EXPECT_THAT(to_text(fit), HasSubstr("DOES NOT FIT: 8.5 GB of 8 GB"));
   EXPECT_THAT(fit_warning(fit), HasSubstr("lower balance.text_cap"));
+  fit.memory.activation_bytes = 7.2e9;
+  fit.planned_bytes = 1e9;
+  EXPECT_FALSE(fit.fits()) << "a plan that says too little makes nothing fit";
+  EXPECT_THAT(to_text(fit), HasSubstr("DOES NOT FIT: 8.2 GB of 8 GB"));
   EXPECT_EQ(to_json(fit).at("fits"), false);
   EXPECT_EQ(to_json(fit).at("samples").size(), 5U);
 }

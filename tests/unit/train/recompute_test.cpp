@@ -251,6 +251,37 @@ TEST_F(RecomputeTest, PeakIsThatOfTheEstimate) {
   }
 }
 
+/// Vocabulary x width is far above the rest: what the head holds in forward is the peak.
+TEST_F(RecomputeTest, PeakOfALargeHeadIsThatOfTheEstimate) {
+  small_models::Sizes sizes;
+  for (const std::int64_t vocabulary : {4000, 20000}) {
+    Json config = wide_config(sizes);
+    config["text_config"]["vocab_size"] = vocabulary;
+    for (const auto& lengths : {std::vector<std::int64_t>{30, 20}, {150, 90, 120}}) {
+      const Batch batch = make_batch(11, lengths, 1, sizes);
+      const WorkSize work = small_models::work_of(batch);
+      for (const at::ScalarType compute : {at::kFloat, at::kBFloat16}) {
+        for (const bool frozen : {false, true}) {
+          Model model = make_model(config, "large head");
+          if (frozen) freeze_parameters(model, {"text.head.*"});
+          MemorySetting setting;
+          setting.compute_bytes = static_cast<int>(c10::elementSize(compute));
+          setting.levels = all_at(model, Recompute::kFull);
+          setting.frozen.assign(model.blocks.size(), false);
+          setting.frozen.back() = frozen;
+          const auto peak =
+              static_cast<double>(measure(model, batch, compute, setting.levels).peak);
+          const double estimate = peak_activation_bytes(model.desc, work, setting);
+          EXPECT_NEAR(estimate / peak, 1, 0.05)
+              << "vocabulary " << vocabulary << ", " << work.text_rows << " rows, "
+              << at::toString(compute) << (frozen ? ", frozen head: " : ": ") << peak
+              << " bytes, estimate " << estimate;
+        }
+      }
+    }
+  }
+}
+
 TEST_F(RecomputeTest, PeakMemoryFallsWithTheLevel) {
   small_models::Sizes sizes;
   const Model model = make_model(wide_config(sizes), "wide");

@@ -7,7 +7,28 @@
 namespace gimbal {
 namespace {
 
-std::int64_t picoseconds(Seconds seconds) { return std::llround(seconds * 1e12); }
+/// Whole units of time: picoseconds, or as much longer ones as keep sums over a step in range.
+class TimeUnit {
+ public:
+  explicit TimeUnit(Seconds step) : per_second_(std::min(1e12, 0x1p58 / std::max(step, 1e-9))) {}
+  std::int64_t count(Seconds seconds) const { return std::llround(seconds * per_second_); }
+
+ private:
+  double per_second_;
+};
+
+/// A step with everything recomputed on one rank: more than any sum of the partition.
+Seconds longest_step(const CutProblem& cut) {
+  const CostModel& costs = *cut.costs;
+  Seconds seconds = 0;
+  for (std::size_t i = 0; i < costs.num_blocks(); ++i) {
+    seconds += costs.forward(i, cut.mean) + costs.backward(i, cut.mean) +
+               costs.recompute(i, cut.mean, Recompute::kFull) +
+               2 * costs.send_seconds(costs.cut_bytes(i, cut.mean));
+  }
+  return seconds * cut.micro_batches;
+}
+
 // Rounded up, so that what fits here fits.
 std::int64_t whole_bytes(Bytes bytes) { return static_cast<std::int64_t>(std::ceil(bytes)); }
 
@@ -20,13 +41,14 @@ PartitionProblem partition_problem(const CutProblem& cut, LevelChoice choice) {
   problem.in_flight = cut.in_flight;
   problem.micro_batches = cut.micro_batches;
   Bytes gathered = 0;
+  const TimeUnit unit(longest_step(cut));
   for (std::size_t i = 0; i < costs.num_blocks(); ++i) {
     PartitionBlock block;
     const Seconds kept = costs.forward(i, cut.mean) + costs.backward(i, cut.mean);
     const std::vector<Recompute>& levels = costs.levels(i);
     for (const Recompute level : levels) {
       block.options.push_back(
-          {picoseconds(kept + costs.recompute(i, cut.mean, level)),
+          {unit.count(kept + costs.recompute(i, cut.mean, level)),
            whole_bytes(costs.saved(i, cut.largest, level)),
            whole_bytes(std::max(costs.forward_workspace(i, cut.largest),
                                 costs.backward_workspace(i, cut.largest, level)))});
@@ -36,7 +58,7 @@ PartitionProblem partition_problem(const CutProblem& cut, LevelChoice choice) {
     const Seconds message = costs.send_seconds(costs.cut_bytes(i, cut.mean));
     // A round trip between two neighbours makes both wait for one message per micro-batch; a stage
     // between two cuts waits for both at the same time.
-    block.cut_time = picoseconds(cut.num_stages > 2 ? message / 2 : message);
+    block.cut_time = unit.count(cut.num_stages > 2 ? message / 2 : message);
     block.cut_bytes = whole_bytes(2 * costs.cut_bytes(i, cut.largest));
     gathered = std::max(gathered, costs.gathered_bytes(i));
     problem.blocks.push_back(std::move(block));

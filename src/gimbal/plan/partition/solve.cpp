@@ -194,6 +194,18 @@ std::optional<Partition> solve_options(const PartitionProblem& problem,
   return partition;
 }
 
+std::int64_t least_capacity(const PartitionProblem& problem,
+                            const std::vector<std::size_t>& stage_begin) {
+  check_problem(problem);
+  const StageKnapsack knapsack(problem);
+  std::int64_t least = 0;
+  for (std::size_t s = 0; s + 1 < stage_begin.size(); ++s) {
+    least = std::max(
+        least, knapsack.least_bytes(stage_begin[s], stage_begin[s + 1], problem.in_flight[s]));
+  }
+  return least;
+}
+
 std::int64_t least_capacity(const PartitionProblem& problem) {
   check_problem(problem);
   const std::size_t num_blocks = problem.blocks.size();

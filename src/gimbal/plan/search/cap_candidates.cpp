@@ -15,8 +15,8 @@ constexpr std::uint64_t kSmallestCap = 128;
 constexpr std::uint64_t kDefaultCap = 4096;
 constexpr std::uint64_t kLargestCap = 1U << 20;
 constexpr std::uint64_t kEstimateSamples = 3000;
-/// Training solves patterns for longer; the packs are then up to some 0.1 % fewer.
-constexpr int kPatternRounds = 16;
+/// Training solves patterns for longer; its packs are then up to 1 % fewer.
+constexpr int kPatternRounds = 30;
 
 struct RowStatistics {
   double mean = 0;

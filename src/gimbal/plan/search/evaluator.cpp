@@ -1,6 +1,7 @@
 #include "gimbal/plan/search/evaluator.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "gimbal/base/error.h"
 #include "gimbal/schedule/validate.h"
@@ -49,15 +50,17 @@ Evaluator::Evaluator(const PlanInput& input)
     : input_(input), frozen_(input.frozen), state_(input.state) {
   if (frozen_.empty()) frozen_.assign(input.model.blocks.size(), false);
   GIMBAL_CHECK_EQ(frozen_.size(), input.model.blocks.size());
+  for (const double bytes : {state_.master, state_.compute, state_.gradient, state_.moments}) {
+    GIMBAL_USER_CHECK(bytes >= 0 && std::isfinite(bytes), "bytes per parameter: ", bytes,
+                      "; must not be negative");
+  }
   // Activations as wide as the master values: blocks use these themselves.
-  state_.compute = input.profile.value_bytes >= state_.master ? 0 : input.profile.value_bytes;
+  if (input.profile.value_bytes >= state_.master) state_.compute = 0;
   const Bytes memory = input.memory_bytes.value_or(input.profile.memory_bytes);
-  GIMBAL_USER_CHECK(memory > 0, "the profile of ", input.profile.hardware,
+  GIMBAL_USER_CHECK(memory > 0 && std::isfinite(memory), "the profile of ", input.profile.hardware,
                     " has no memory_bytes; give the memory of a device");
-  capacity_ = memory - input.profile.reserved_bytes;
-  GIMBAL_USER_CHECK(capacity_ > 0, "a device has ", memory / 1e9, " GB of memory, of which ",
-                    input.profile.reserved_bytes / 1e9,
-                    " GB are not ours (context, libraries): nothing is left for a model");
+  // Nothing left: no plan fits, and the search says what would.
+  capacity_ = std::max(0.0, memory - input.profile.reserved_bytes);
 }
 
 const CostModel& Evaluator::costs(const MeshShape& mesh, ShardPolicy policy) {
@@ -119,28 +122,29 @@ std::vector<WorkSize> Evaluator::step_work(const Candidate& candidate, const Pac
   return work;
 }
 
-StepBound Evaluator::bound_of(const Candidate& candidate, const PackedWork& packed,
-                              std::span<const WorkSize> micro_batches, double repeat) {
+StepBound Evaluator::bound_of(const Candidate& candidate, std::span<const WorkSize> micro_batches,
+                              double repeat) {
   BoundInput input;
   input.costs = &costs(candidate.mesh, candidate.policy);
   input.schedule = candidate.schedule;
   input.in_flight = pipeline(candidate.schedule).in_flight;
   input.micro_batches = micro_batches;
   input.repeat = repeat;
-  input.largest = packed.largest;
   input.capacity = capacity_;
   return step_bound(input);
 }
 
 StepBound Evaluator::quick_bound(const Candidate& candidate, const PackedWork& packed) {
-  return bound_of(candidate, packed, {&packed.mean, 1},
-                  static_cast<double>(candidate.packs_per_step));
+  return bound_of(candidate, {&packed.mean, 1}, static_cast<double>(candidate.packs_per_step));
 }
 
 StepBound Evaluator::bound(const Candidate& candidate, const PackedWork& packed,
                            std::uint64_t step) {
   const std::vector<WorkSize> work = step_work(candidate, packed, step);
-  return bound_of(candidate, packed, work, 1);
+  StepBound result = bound_of(candidate, work, 1);
+  // A plan that does not fit has no bound by memory.
+  if (std::isinf(result.memory)) result.memory = 0;
+  return result;
 }
 
 StepSimulation Evaluator::simulate(const Candidate& candidate, const StageLayout& layout,

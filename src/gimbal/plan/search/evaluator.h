@@ -54,8 +54,8 @@ class Evaluator {
   std::uint64_t num_simulated() const { return num_simulated_; }
 
  private:
-  StepBound bound_of(const Candidate& candidate, const PackedWork& packed,
-                     std::span<const WorkSize> micro_batches, double repeat);
+  StepBound bound_of(const Candidate& candidate, std::span<const WorkSize> micro_batches,
+                     double repeat);
 
   const PlanInput& input_;
   std::vector<bool> frozen_;

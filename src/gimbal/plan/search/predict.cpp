@@ -51,8 +51,9 @@ Prediction predict(Evaluator& evaluator, const Candidate& candidate, const Stage
     const Flops flops = packs * training_flops(input.model, packed.mean, costs.settings().frozen);
     prediction.utilisation = flops / (devices * input.profile.peak_flops * prediction.step.seconds);
   }
-  prediction.epoch_seconds = static_cast<double>(input.samples.size()) /
-                             prediction.samples_per_step * prediction.step.seconds;
+  const double steps_per_epoch =
+      static_cast<double>(input.samples.size()) / prediction.samples_per_step;
+  prediction.epoch_seconds = std::max(1.0, steps_per_epoch) * prediction.step.seconds;
   prediction.classes = class_times(costs, layout, packed.mean);
   return prediction;
 }
@@ -80,6 +81,8 @@ Plan complete_plan(Evaluator& evaluator, const Candidate& candidate, const Stage
   plan.schedule = candidate.schedule;
   plan.shard_policy = candidate.policy;
   for (const BlockDesc& block : input.model.blocks) plan.blocks.push_back(block.name);
+  const std::vector<bool>& frozen = input.frozen;
+  if (std::find(frozen.begin(), frozen.end(), true) != frozen.end()) plan.frozen = frozen;
   plan.layout = layout;
   plan.method = method;
   plan.prediction = predict(evaluator, candidate, layout, packed);

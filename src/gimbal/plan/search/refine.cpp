@@ -10,12 +10,14 @@ namespace gimbal {
 namespace {
 
 constexpr int kMostRounds = 50;
+/// Actions that refining may simulate: about a second.
+constexpr double kMostActions = 4e7;
+
+}  // namespace
 
 LevelChoice level_choice(const PlanInput& input) {
   return input.without.contains("recompute") ? LevelChoice::kFullOnly : LevelChoice::kAll;
 }
-
-}  // namespace
 
 std::optional<StageLayout> cut_candidate(Evaluator& evaluator, const Candidate& candidate,
                                          const PackedWork& packed) {
@@ -37,7 +39,11 @@ StageLayout refine_layout(Evaluator& evaluator, const Candidate& candidate,
   if (cut.num_stages == 1) return layout;
   const LevelChoice choice = level_choice(evaluator.input());
   const PartitionProblem problem = partition_problem(cut, choice);
+  const double actions_each = 2.0 * cut.num_stages * static_cast<double>(candidate.packs_per_step) *
+                              static_cast<double>(kPredictedSteps);
+  double actions = 0;
   const auto seconds = [&](const StageLayout& tried) {
+    actions += actions_each;
     return evaluator.simulate(candidate, tried, packed, kPredictedSteps).time.seconds;
   };
   StageLayout best = layout;
@@ -52,7 +58,7 @@ StageLayout refine_layout(Evaluator& evaluator, const Candidate& candidate,
     best_seconds = time;
     return true;
   };
-  if (!evaluator.input().without.contains("partition")) {
+  if (!evaluator.input().without.contains("partition") && actions < kMostActions / 40) {
     try_cuts(cut_by_parameters(cut).stage_begin);
     try_cuts(cut_by_layers(cut).stage_begin);
     if (const auto adapipe = cut_by_adapipe(cut)) try_cuts(adapipe->stage_begin);
@@ -64,6 +70,7 @@ StageLayout refine_layout(Evaluator& evaluator, const Candidate& candidate,
       for (const int move : {-1, 1}) {
         std::vector<std::size_t> begins = best.stage_begin;
         begins[s] += static_cast<std::size_t>(move);
+        if (actions > kMostActions) return best;
         if (begins[s] <= begins[s - 1] || begins[s] >= begins[s + 1]) continue;
         better = try_cuts(begins) || better;
       }

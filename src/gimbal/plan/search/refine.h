@@ -4,9 +4,13 @@
 #include <optional>
 #include <vector>
 
+#include "gimbal/plan/partition.h"
 #include "gimbal/plan/search/evaluator.h"
 
 namespace gimbal {
+
+/// All levels, or full ones alone without the pass "recompute".
+LevelChoice level_choice(const PlanInput& input);
 
 /// The exact joint solution (kAll), or equal parameters with the levels that the passes allow.
 /// Nothing: no choice fits.

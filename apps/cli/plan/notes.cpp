@@ -1,0 +1,39 @@
+#include "apps/cli/plan/notes.h"
+
+#include "gimbal/base/error.h"
+
+namespace gimbal::cli {
+
+std::vector<std::string> recipe_notes(const StageRecipe& stage) {
+  std::vector<std::string> notes;
+  for (const char* key : {"model.recompute", "model.recompute_blocks", "model.recompute_groups"}) {
+    if (!stage.given.contains(key)) continue;
+    notes.push_back(concat(key, " of the recipe is not used: a plan says each block's level"));
+  }
+  return notes;
+}
+
+std::vector<std::string> plan_notes(const PlanInputArguments& arguments, const Plan& plan) {
+  std::vector<std::string> notes;
+  const MeshShape& mesh = plan.mesh;
+  if (arguments.schedule && *arguments.schedule != plan.schedule.kind) {
+    notes.push_back(concat("--schedule ", pipeline_name(*arguments.schedule),
+                           " has no effect: the plan has one pipeline stage (pp 1); give --pp N "
+                           "above 1 with it"));
+  }
+  if (arguments.stages_per_rank && mesh.pp == 1) {
+    notes.push_back(
+        concat("--stages-per-rank ", *arguments.stages_per_rank,
+               " has no effect: the plan has one pipeline stage (pp 1); give --pp N above 1 with "
+               "it"));
+  }
+  const MeshShape replicated{.dp_replicate = mesh.dp_replicate};
+  if (!arguments.recipe.empty() && mesh != replicated) {
+    notes.push_back(concat("training cannot run this mesh (", to_string(mesh),
+                           ") yet: it runs plain data parallel; add --pp 1 --tp 1 --sp 1 --ep 1 "
+                           "--dp-shard 1 for a plan that runs"));
+  }
+  return notes;
+}
+
+}  // namespace gimbal::cli
