@@ -63,7 +63,7 @@ def inputs(place):
         ([*MACHINE, "--packs-per-step", "8"], ["--packs-per-step", "--cap NAME=ROWS"]),
         ([*MACHINE, "--cap", "auto", "--packs-per-step", "8"], ["--packs-per-step", "--samples-per-step"]),
         ([*MACHINE, "--cap", "text=4096", "--packs-per-step", "8", "--samples-per-step", "8"], ["leave one out"]),
-        ([*MACHINE, "--devices", "4", "--without", "mesh", "--cap", "text=4096", "--packs-per-step", "3"], ["3 packs", "--pp"]),
+        ([*MACHINE, "--devices", "4", "--without", "mesh", "--cap", "text=4096", "--packs-per-step", "3"], ["3 packs", "--packs-per-step"]),
         ([*MACHINE, "--memory", "x"], ["--memory", "'x'"]),
         ([*MACHINE, "--memory", "0"], ["--memory", "'0'", "above 0"]),
         ([*MACHINE, "--memory", "7.5"], ["no plan fits", "needs at least", "GB per device"]),

@@ -1,12 +1,10 @@
 // gimbal profile: an analytic profile here, a measured one by gimbal-run.
-#include <unistd.h>
-
 #include <algorithm>
-#include <filesystem>
 #include <iostream>
 
 #include "apps/cli/command.h"
 #include "apps/cli/option_values.h"
+#include "apps/cli/output_file.h"
 #include "apps/cli/process.h"
 #include "gimbal/arch/describe.h"
 #include "gimbal/base/error.h"
@@ -54,7 +52,9 @@ ProfileArguments parse_profile_arguments(const Arguments& arguments) {
       ->option_text("FILE");
   app.add_option("--model", result.model, "Model folder, instead of a recipe or of its model.path")
       ->option_text("FOLDER");
-  app.add_option("--out", result.out, "File for the profile")->option_text("FILE (profile.json)");
+  app.add_option("--out", result.out, "File for the profile")
+      ->check(output_file(StdoutName::kNo))
+      ->option_text("FILE (profile.json)");
   app.add_option("--seconds", result.seconds, "Time to measure the blocks")->option_text("S (30)");
   app.add_option("--clock", result.clock,
                  "wall, or cpu: processor time of one thread, where others use the machine")
@@ -86,21 +86,6 @@ ProfileArguments parse_profile_arguments(const Arguments& arguments) {
   return result;
 }
 
-/// Measuring takes a while: what cannot be written later is refused now.
-void require_writable(const std::string& file) {
-  namespace fs = std::filesystem;
-  GIMBAL_USER_CHECK(!file.empty(), "--out is empty; give a file, such as profile.json");
-  GIMBAL_USER_CHECK(!fs::is_directory(file) && !fs::path(file).filename().empty(), "--out ", file,
-                    " is a folder; give a file, such as ",
-                    (fs::path(file) / "profile.json").string());
-  const fs::path folder = fs::absolute(file).parent_path();
-  GIMBAL_USER_CHECK(fs::is_directory(folder), "--out ", file, ": there is no folder ",
-                    folder.string(), "; make it first");
-  GIMBAL_USER_CHECK(::access(folder.c_str(), W_OK) == 0, "--out ", file, ": the folder ",
-                    folder.string(),
-                    " cannot be written; choose another file or change its permissions");
-}
-
 int write_analytic(const ProfileArguments& arguments, const Recipe& recipe) {
   for (const std::string& option : arguments.given)
     throw UserError(concat(option, ": --hardware measures nothing; leave ", option, " out"));
@@ -122,7 +107,6 @@ int run_profile(const Arguments& words) {
   positive_number("--seconds", arguments.seconds);
   const Recipe recipe =
       load_recipe(arguments.recipe, arguments.words, {"model.path"}).front().recipe;
-  require_writable(arguments.out);
   if (!arguments.hardware.empty()) return write_analytic(arguments, recipe);
   require_folder("model.path", recipe.model.path, "config.json", "a Hugging Face model folder");
   if (!recipe.data.train.empty()) {

@@ -110,7 +110,8 @@ std::string bound_name(const StepBound& bound) {
 
 double bound_gap(const Prediction& prediction) {
   const Seconds bound = prediction.bound.seconds();
-  return bound > 0 ? prediction.step.seconds / bound - 1 : 0;
+  const double gap = bound > 0 ? prediction.step.seconds / bound - 1 : 0;
+  return std::abs(gap) < 1e-9 ? 0 : gap;  // equal but for rounding
 }
 
 }  // namespace gimbal

@@ -58,7 +58,8 @@ std::string fit_text(const FitCheck& check, const SampleTable& samples) {
   if (!check.worst_samples.empty()) {
     text += "The pack has " + listed_samples(check.worst_samples, samples) + ".\n";
   }
-  if (check.full_peak_bytes > check.peak_bytes) {
+  const bool told = !check.fits && check.num_packs_over == 0;
+  if (!told && check.full_peak_bytes > check.peak_bytes) {
     text += "Packs as full as the caps allow, which other epochs may have, need " +
             bytes_text(check.full_peak_bytes) + ".\n";
   }

@@ -15,8 +15,9 @@
 namespace gimbal {
 namespace {
 
-/// A step may have so many times the samples that were asked for.
-constexpr double kMostStepRatio = 1.25;
+/// How far the samples of a step may be from what was asked for, as a share; farther only where
+/// nothing else is possible.
+constexpr double kStepTolerance = 0.1;
 /// Steps that are simulated to compare candidates.
 constexpr std::uint64_t kSearchSteps = 1;
 /// Candidates are compared on packs of a part of the samples: so many of the best are looked at
@@ -117,12 +118,39 @@ class PlanSearch {
     const double packs = input_.samples_per_step / packed.samples_per_pack;
     const auto slots = std::max<std::uint64_t>(
         1, static_cast<std::uint64_t>(std::llround(packs / static_cast<double>(ranks))));
-    const bool too_many = static_cast<double>(slots * ranks) > kMostStepRatio * packs;
-    return too_many ? 0 : slots * ranks;
+    const double off = std::abs(static_cast<double>(slots * ranks) / packs - 1);
+    return off > step_tolerance_ ? 0 : slots * ranks;
   }
 
   void list_options() {
     const PassClock clock(pass("mesh").seconds);
+    add_options();
+    if (options_.empty() && !input_.packs_per_step) {
+      step_tolerance_ = INFINITY;
+      add_options();
+    }
+    GIMBAL_USER_CHECK(!options_.empty(), why_no_options());
+    std::stable_sort(options_.begin(), options_.end(),
+                     [](const Option& a, const Option& b) { return a.bound < b.bound; });
+    result_.num_candidates = options_.size();
+    least_bound_ = options_.front().bound;
+  }
+
+  std::string why_no_options() const {
+    if (input_.packs_per_step) {
+      return concat(
+          "no mesh of ", count_devices(input_.devices), " shares a step of ",
+          *input_.packs_per_step, *input_.packs_per_step == 1 ? " pack" : " packs",
+          " among its data-parallel ranks evenly, with the axes and the schedule that were "
+          "asked for. Give --packs-per-step a multiple of the data-parallel ranks (",
+          input_.devices, " when all devices are), or leave axes free.");
+    }
+    return concat("no schedule of ", count_devices(input_.devices),
+                  " has the stages that were asked for. Choose other --pp, --stages-per-rank or "
+                  "--schedule.");
+  }
+
+  void add_options() {
     const std::vector<MeshShape> meshes = possible_meshes(input_);
     result_.num_meshes = meshes.size();
     for (const MeshShape& mesh : meshes) {
@@ -139,17 +167,6 @@ class PlanSearch {
         }
       }
     }
-    GIMBAL_USER_CHECK(
-        !options_.empty(), "no mesh of ", count_devices(input_.devices), " does a step of ",
-        input_.packs_per_step ? concat(*input_.packs_per_step, " packs")
-                              : concat(input_.samples_per_step, " samples"),
-        " on all data-parallel ranks alike, with the stages that were asked for. Ask for more or "
-        "fewer "
-        "samples per step, other --pp, --stages-per-rank or --schedule, or other caps.");
-    std::stable_sort(options_.begin(), options_.end(),
-                     [](const Option& a, const Option& b) { return a.bound < b.bound; });
-    result_.num_candidates = options_.size();
-    least_bound_ = options_.front().bound;
   }
 
   Option make_option(const Candidate& candidate, std::size_t packed) {
@@ -311,6 +328,7 @@ class PlanSearch {
   Evaluator evaluator_;
   std::size_t num_kept_;
   Seconds least_bound_ = 0;  // per sample
+  double step_tolerance_ = kStepTolerance;
   PlanResult result_;
   std::vector<PackedWork> estimates_;  // per caps
   std::vector<Option> options_;        // ascending bound

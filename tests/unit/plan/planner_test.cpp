@@ -175,10 +175,11 @@ TEST(Planner, RefusesWhatCannotWork) {
   input = testing::small_input(8);
   input.packs_per_step = 3;
   input.tp = input.pp = input.sp = 1;
-  EXPECT_NE(error_of(input).find("does a step of 3 packs"), std::string::npos) << error_of(input);
+  EXPECT_NE(error_of(input).find("shares a step of 3 packs"), std::string::npos) << error_of(input);
   input = testing::small_input(8);
   input.memory_bytes = input.profile.reserved_bytes / 2;
-  EXPECT_NE(error_of(input).find("a device has 0 bytes for us"), std::string::npos) << error_of(input);
+  EXPECT_NE(error_of(input).find("a device has 0 bytes for us"), std::string::npos)
+      << error_of(input);
   EXPECT_NE(error_of(input).find("needs at least"), std::string::npos);
 }
 

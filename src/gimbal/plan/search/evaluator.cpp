@@ -147,6 +147,23 @@ StepBound Evaluator::bound(const Candidate& candidate, const PackedWork& packed,
   return result;
 }
 
+double Evaluator::work_ratio(const Candidate& candidate, const PackedWork& packed,
+                             const std::vector<std::uint64_t>& steps) {
+  const CostModel& costs = this->costs(candidate.mesh, candidate.policy);
+  WorkSize sum;
+  for (const std::uint64_t step : steps) {
+    for (const WorkSize& work : step_work(candidate, packed, step)) sum = sum + work;
+  }
+  const double count = static_cast<double>(steps.size() * candidate.packs_per_step);
+  const WorkSize mean = (1 / count) * sum;
+  Seconds all = 0, chosen = 0;
+  for (std::size_t i = 0; i < costs.num_blocks(); ++i) {
+    all += costs.forward(i, packed.mean) + costs.backward(i, packed.mean);
+    chosen += costs.forward(i, mean) + costs.backward(i, mean);
+  }
+  return chosen > 0 ? all / chosen : 1;
+}
+
 StepSimulation Evaluator::simulate(const Candidate& candidate, const StageLayout& layout,
                                    const PackedWork& packed, std::uint64_t num_steps) {
   StepSimulation mean;
@@ -167,7 +184,9 @@ StepSimulation Evaluator::simulate(const Candidate& candidate, const StageLayout
       mean.stage_seconds[s] += one.stage_seconds[s] / static_cast<double>(steps.size());
     }
   }
-  divide(mean.time, static_cast<double>(steps.size()));
+  const double ratio = work_ratio(candidate, packed, steps);
+  divide(mean.time, static_cast<double>(steps.size()) / ratio);
+  for (Seconds& seconds : mean.stage_seconds) seconds *= ratio;
   return mean;
 }
 

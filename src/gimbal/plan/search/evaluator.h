@@ -48,7 +48,13 @@ class Evaluator {
   /// Bound of the given step.
   StepBound bound(const Candidate& candidate, const PackedWork& packed, std::uint64_t step);
 
-  /// Mean of `num_steps` steps that are spread over the epoch; peaks are the largest.
+  /// Steps differ, as the packs of each are alike: how much more work the epoch's mean step has
+  /// than the mean of the given ones.
+  double work_ratio(const Candidate& candidate, const PackedWork& packed,
+                    const std::vector<std::uint64_t>& steps);
+
+  /// Mean of `num_steps` steps that are spread over the epoch, times their work_ratio; peaks are
+  /// the largest.
   StepSimulation simulate(const Candidate& candidate, const StageLayout& layout,
                           const PackedWork& packed, std::uint64_t num_steps);
   std::uint64_t num_simulated() const { return num_simulated_; }

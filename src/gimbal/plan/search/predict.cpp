@@ -34,14 +34,17 @@ Prediction predict(Evaluator& evaluator, const Candidate& candidate, const Stage
   prediction.capacity_bytes = evaluator.capacity();
   const std::vector<std::uint64_t> steps =
       spread(evaluator.num_full_steps(candidate, packed), kPredictedSteps);
+  const double ratio = evaluator.work_ratio(candidate, packed, steps);
   for (const std::uint64_t step : steps) {
     const StepBound bound = evaluator.bound(candidate, packed, step);
-    const auto share = 1 / static_cast<double>(steps.size());
+    const double share = ratio / static_cast<double>(steps.size());
     prediction.bound.work += share * bound.work;
     prediction.bound.critical_path += share * bound.critical_path;
     prediction.bound.memory += share * bound.memory;
     prediction.bound.fill += share * bound.fill;
   }
+  const Bytes peak = *std::max_element(prediction.peak_bytes.begin(), prediction.peak_bytes.end());
+  if (peak > prediction.capacity_bytes) prediction.bound.memory = 0;  // it does not fit
   const auto packs = static_cast<double>(candidate.packs_per_step);
   const double devices = candidate.mesh.devices();
   prediction.samples_per_step = packs * packed.samples_per_pack;

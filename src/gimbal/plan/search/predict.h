@@ -8,7 +8,7 @@
 namespace gimbal {
 
 /// Steps that are simulated for a prediction, and to compare layouts of one candidate.
-inline constexpr std::uint64_t kPredictedSteps = 4;
+inline constexpr std::uint64_t kPredictedSteps = 5;
 
 /// `method`: what the plan is called in tables.
 Plan complete_plan(Evaluator& evaluator, const Candidate& candidate, const StageLayout& layout,
