@@ -317,8 +317,8 @@ class PlanSearch {
         std::count(best.layout.recompute.begin(), best.layout.recompute.end(), Recompute::kKeep);
     pass("recompute").result = concat(best.layout.recompute.size() - static_cast<std::size_t>(kept),
                                       " of ", best.layout.recompute.size(), " blocks recompute");
-    pass("refine").result =
-        concat("from ", before * 1e3, " to ", per_sample(best) * 1e3, " ms per sample");
+    pass("refine").result = concat(before * 1e3, " ms per sample on a part of the samples, ",
+                                   per_sample(best) * 1e3, " on all of them and with moved cuts");
     for (PassReport& report : result_.passes) {
       if (!report.enabled) report.result = "off: " + report.result;
     }
