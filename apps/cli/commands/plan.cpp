@@ -11,7 +11,7 @@
 #include "apps/cli/plan/outcome.h"
 #include "gimbal/base/file.h"
 #include "gimbal/base/log.h"
-#include "gimbal/plan/plan_file.h"
+#include "gimbal/plan/file/plan_file.h"
 
 namespace gimbal::cli {
 namespace {

@@ -5,8 +5,8 @@
 #include "apps/cli/simulate/plan_step.h"
 #include "apps/cli/simulate/report.h"
 #include "gimbal/base/log.h"
-#include "gimbal/plan/figures.h"
-#include "gimbal/plan/plan_file.h"
+#include "gimbal/plan/file/plan_file.h"
+#include "gimbal/plan/text/figures.h"
 #include "gimbal/schedule/text.h"
 #include "gimbal/sim/trace.h"
 

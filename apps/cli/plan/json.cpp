@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "gimbal/plan/plan_file.h"
+#include "gimbal/plan/file/plan_file.h"
 
 namespace gimbal::cli {
 namespace {

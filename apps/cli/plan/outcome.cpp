@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "gimbal/plan/explain.h"
 #include "gimbal/plan/planner.h"
+#include "gimbal/plan/text/explain.h"
 
 namespace gimbal::cli {
 

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "gimbal/base/file.h"
-#include "gimbal/plan/figures.h"
+#include "gimbal/plan/text/figures.h"
 #include "gimbal/sim/trace.h"
 
 namespace gimbal::cli {

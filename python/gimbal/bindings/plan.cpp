@@ -12,8 +12,8 @@
 #include "gimbal/base/error.h"
 #include "gimbal/config/enums.h"
 #include "gimbal/cost/hardware.h"
-#include "gimbal/plan/explain.h"
-#include "gimbal/plan/plan_file.h"
+#include "gimbal/plan/file/plan_file.h"
+#include "gimbal/plan/text/explain.h"
 
 namespace py = pybind11;
 

@@ -5,9 +5,9 @@
 #include <memory>
 
 #include "gimbal/base/error.h"
-#include "gimbal/plan/figures.h"
 #include "gimbal/plan/search/cap_candidates.h"
 #include "gimbal/plan/search/evaluator.h"
+#include "gimbal/plan/text/figures.h"
 #include "gimbal/schedule/schedule.h"
 
 namespace gimbal {

@@ -4,8 +4,8 @@
 #include "gimbal/base/file.h"
 #include "gimbal/config/enums.h"
 #include "gimbal/cost/model_fingerprint.h"
-#include "gimbal/plan/block_runs.h"
-#include "gimbal/plan/plan_file.h"
+#include "gimbal/plan/file/block_runs.h"
+#include "gimbal/plan/file/plan_file.h"
 #include "gimbal/train/block_levels.h"
 #include "gimbal/train/preflight.h"
 

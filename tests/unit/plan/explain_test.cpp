@@ -1,4 +1,4 @@
-#include "gimbal/plan/explain.h"
+#include "gimbal/plan/text/explain.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <regex>
 
 #include "gimbal/base/file.h"
-#include "gimbal/plan/figures.h"
+#include "gimbal/plan/text/figures.h"
 #include "unit/plan/plan_cases.h"
 
 namespace gimbal {

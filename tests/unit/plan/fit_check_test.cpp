@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
-#include "gimbal/plan/figures.h"
 #include "gimbal/plan/search/cap_candidates.h"
 #include "gimbal/plan/search/evaluator.h"
+#include "gimbal/plan/text/figures.h"
 #include "unit/plan/plan_cases.h"
 
 namespace gimbal {

@@ -1,4 +1,4 @@
-#include "gimbal/plan/plan_file.h"
+#include "gimbal/plan/file/plan_file.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <string>
 
 #include "gimbal/base/error.h"
-#include "gimbal/plan/block_runs.h"
+#include "gimbal/plan/file/block_runs.h"
 #include "unit/plan/random_plan.h"
 
 namespace gimbal {

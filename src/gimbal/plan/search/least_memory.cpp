@@ -6,10 +6,10 @@
 #include <utility>
 
 #include "gimbal/base/error.h"
-#include "gimbal/plan/figures.h"
 #include "gimbal/plan/methods.h"
 #include "gimbal/plan/partition.h"
 #include "gimbal/plan/search/refine.h"
+#include "gimbal/plan/text/figures.h"
 
 namespace gimbal {
 namespace {

@@ -2,8 +2,8 @@
 #include <algorithm>
 
 #include "gimbal/base/error.h"
-#include "gimbal/plan/figures.h"
 #include "gimbal/plan/fit_check.h"
+#include "gimbal/plan/text/figures.h"
 
 namespace gimbal {
 namespace {

@@ -1,11 +1,11 @@
-#include "gimbal/plan/plan_file.h"
+#include "gimbal/plan/file/plan_file.h"
 
 #include <cmath>
 
 #include "gimbal/base/error.h"
 #include "gimbal/base/file.h"
 #include "gimbal/config/enums.h"
-#include "gimbal/plan/block_runs.h"
+#include "gimbal/plan/file/block_runs.h"
 
 namespace gimbal {
 namespace {

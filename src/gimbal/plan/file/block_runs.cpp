@@ -1,4 +1,4 @@
-#include "gimbal/plan/block_runs.h"
+#include "gimbal/plan/file/block_runs.h"
 
 #include <charconv>
 #include <cstdint>

@@ -2,8 +2,8 @@
 #include <algorithm>
 
 #include "gimbal/base/error.h"
-#include "gimbal/plan/explain.h"
-#include "gimbal/plan/figures.h"
+#include "gimbal/plan/text/explain.h"
+#include "gimbal/plan/text/figures.h"
 
 namespace gimbal {
 namespace {

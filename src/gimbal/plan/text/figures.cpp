@@ -1,4 +1,4 @@
-#include "gimbal/plan/figures.h"
+#include "gimbal/plan/text/figures.h"
 
 #include <algorithm>
 #include <array>

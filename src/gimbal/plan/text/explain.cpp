@@ -1,15 +1,15 @@
 // Why a plan is what it is. Every figure is computed: neighbours of the plan go through the same
 // simulator as the plan itself.
-#include "gimbal/plan/explain.h"
+#include "gimbal/plan/text/explain.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "gimbal/base/error.h"
-#include "gimbal/plan/figures.h"
 #include "gimbal/plan/search/cap_candidates.h"
 #include "gimbal/plan/search/evaluator.h"
 #include "gimbal/plan/search/predict.h"
+#include "gimbal/plan/text/figures.h"
 
 namespace gimbal {
 namespace {

@@ -5,8 +5,8 @@
 #include "gimbal/base/error.h"
 #include "gimbal/config/enums.h"
 #include "gimbal/cost/json_fields.h"
-#include "gimbal/plan/block_runs.h"
-#include "gimbal/plan/plan_file.h"
+#include "gimbal/plan/file/block_runs.h"
+#include "gimbal/plan/file/plan_file.h"
 
 namespace gimbal {
 namespace {
