@@ -26,14 +26,14 @@ constexpr std::size_t kFinalists = 3;
 /// Times that the caps are moved.
 constexpr int kCapRounds = 3;
 
-class PassClock {
+class PassTimer {
  public:
-  explicit PassClock(Seconds& seconds) : seconds_(seconds) {}
-  ~PassClock() {
+  explicit PassTimer(Seconds& seconds) : seconds_(seconds) {}
+  ~PassTimer() {
     seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
-  PassClock(const PassClock&) = delete;
-  PassClock& operator=(const PassClock&) = delete;
+  PassTimer(const PassTimer&) = delete;
+  PassTimer& operator=(const PassTimer&) = delete;
 
  private:
   Seconds& seconds_;
@@ -83,7 +83,7 @@ class PlanSearch {
   }
 
   void choose_caps() {
-    const PassClock clock(pass("caps").seconds);
+    const PassTimer clock(pass("caps").seconds);
     for (const PackCaps& caps : cap_candidates(input_)) {
       estimates_.push_back(estimate_packs(input_, caps));
     }
@@ -123,7 +123,7 @@ class PlanSearch {
   }
 
   void list_options() {
-    const PassClock clock(pass("mesh").seconds);
+    const PassTimer clock(pass("mesh").seconds);
     add_options();
     if (options_.empty() && !input_.packs_per_step) {
       step_tolerance_ = INFINITY;
@@ -182,11 +182,11 @@ class PlanSearch {
     const PackedWork& packed = estimates_[option.packed];
     std::optional<StageLayout> layout;
     {
-      const PassClock clock(pass("partition").seconds);
+      const PassTimer clock(pass("partition").seconds);
       layout = cut_candidate(evaluator_, option.candidate, packed);
     }
     if (!layout) return INFINITY;
-    const PassClock clock(pass("schedules").seconds);
+    const PassTimer clock(pass("schedules").seconds);
     const Seconds seconds =
         evaluator_.simulate(option.candidate, *layout, packed, kSearchSteps).time.seconds /
         (static_cast<double>(option.candidate.packs_per_step) * packed.samples_per_pack);
@@ -219,7 +219,7 @@ class PlanSearch {
         const auto same = [&](const PackedWork& packed) { return packed.caps.rows == near.rows; };
         if (std::any_of(estimates_.begin(), estimates_.end(), same)) continue;
         {
-          const PassClock clock(pass("caps").seconds);
+          const PassTimer clock(pass("caps").seconds);
           estimates_.push_back(estimate_packs(input_, near));
         }
         try_caps(best.candidate, estimates_.size() - 1);
@@ -277,7 +277,7 @@ class PlanSearch {
     const Candidate& candidate = found.option.candidate;
     std::shared_ptr<const PackedWork> packed;
     {
-      const PassClock clock(pass("caps").seconds);
+      const PassTimer clock(pass("caps").seconds);
       packed = pack_all(input_, estimates_[found.option.packed].caps, candidate.packs_per_step);
     }
     if (!fits(evaluator_.cut_problem(candidate, *packed), found.layout)) {
@@ -287,7 +287,7 @@ class PlanSearch {
     }
     PassReport& refine = pass("refine");
     if (refine.enabled && k < kFinalists) {
-      const PassClock clock(refine.seconds);
+      const PassTimer clock(refine.seconds);
       found.layout = refine_layout(evaluator_, candidate, *packed, found.layout);
     }
     Plan plan = complete_plan(evaluator_, candidate, found.layout, *packed, "gimbal");

@@ -1,9 +1,6 @@
 #include "gimbal/train/run_measurements.h"
 
-#include <c10/core/impl/VirtualGuardImpl.h>
-
 #include <algorithm>
-#include <chrono>
 
 namespace gimbal {
 namespace {
@@ -26,16 +23,12 @@ void MeasuredPeak::add(const MeasuredPeak& other) {
   total = std::max(total, other.total);
 }
 
-double steady_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 RunMeasurements::RunMeasurements(const ModelDesc& model, MemorySetting setting,
                                  const c10::Device& device, std::function<double()> clock)
     : model_(model),
       setting_(std::move(setting)),
       device_(device),
-      clock_(std::move(clock)),
+      block_clock_(device, std::move(clock)),
       meter_(device),
       blocks_(model.blocks.size()) {}
 
@@ -55,24 +48,15 @@ void RunMeasurements::begin_micro_batch() {
 }
 
 void RunMeasurements::note(std::size_t block, bool backward, bool begin) {
-  if (begin) switch_to(backward ? &blocks_[block].backward : &blocks_[block].forward);
+  if (begin) block_clock_.switch_to(backward ? &blocks_[block].backward : &blocks_[block].forward);
 }
 
 void RunMeasurements::end_forward() {
-  if (timing_) switch_to(nullptr);
-}
-
-void RunMeasurements::switch_to(double* figure) {
-  if (!device_.is_cpu())
-    c10::impl::VirtualGuardImpl(device_.type()).synchronizeDevice(device_.index());
-  const double now = clock_();
-  if (figure_ != nullptr) *figure_ += now - last_;
-  figure_ = figure;
-  last_ = now;
+  if (timing_) block_clock_.switch_to(nullptr);
 }
 
 void RunMeasurements::end_micro_batch(const WorkSize& work) {
-  if (timing_) switch_to(nullptr);
+  if (timing_) block_clock_.switch_to(nullptr);
   const auto total = static_cast<double>(meter_.peak_bytes());
   peak_.add({peak_activation_bytes(model_, work, setting_),
              total - static_cast<double>(bytes_before_), total});

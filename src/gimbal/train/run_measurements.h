@@ -12,6 +12,7 @@
 #include "gimbal/base/json.h"
 #include "gimbal/profile/allocation_meter.h"
 #include "gimbal/profile/memory.h"
+#include "gimbal/train/block_clock.h"
 
 namespace gimbal {
 
@@ -35,9 +36,6 @@ struct MeasuredPeak {
 
   void add(const MeasuredPeak& other);
 };
-
-/// Seconds since a fixed moment, by a clock that never goes back.
-double steady_seconds();
 
 /// Calls in a step: begin_step, then per micro-batch begin_micro_batch, note (the tape's observer),
 /// end_forward, end_micro_batch.
@@ -66,19 +64,15 @@ class RunMeasurements {
   const MeasuredPeak& peak() const { return peak_; }
 
  private:
-  void switch_to(double* figure);
-
   const ModelDesc& model_;
   MemorySetting setting_;
   c10::Device device_;
-  std::function<double()> clock_;
+  BlockClock block_clock_;
   AllocationMeter meter_;
   std::int64_t steps_ = 0;  // begun
   bool timing_ = false;
   std::int64_t bytes_before_ = 0;
   std::vector<MeasuredTimes::Class> blocks_;  // of this micro-batch
-  double* figure_ = nullptr;                  // the time since last_ belongs to it
-  double last_ = 0;                           // by clock_
   MeasuredTimes times_;
   MeasuredPeak peak_;
 };

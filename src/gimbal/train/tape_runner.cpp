@@ -1,23 +1,18 @@
 #include "gimbal/train/tape_runner.h"
 
-#include <c10/core/impl/VirtualGuardImpl.h>
-
 #include <algorithm>
-#include <chrono>
 #include <ctime>
 
 #include "gimbal/base/error.h"
 #include "gimbal/profile/allocation_meter.h"
+#include "gimbal/train/block_clock.h"
 #include "gimbal/train/block_levels.h"
 
 namespace gimbal {
 namespace {
 
 double seconds_of(PassClock clock) {
-  if (clock == PassClock::kWall) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-  }
+  if (clock == PassClock::kWall) return steady_seconds();
   timespec time{};
   GIMBAL_CHECK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) == 0, "clock_gettime");
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
@@ -29,8 +24,7 @@ double seconds_of(PassClock clock) {
 class TapeRunner::Observation {
  public:
   Observation(std::size_t num_blocks, const c10::Device& device, PassClock clock)
-      : device_(device),
-        clock_(clock),
+      : block_clock_(device, [clock] { return seconds_of(clock); }),
         meter_(device),
         passes_(num_blocks),
         after_forward_(num_blocks) {
@@ -56,15 +50,8 @@ class TapeRunner::Observation {
     }
   }
 
-  /// Adds the time since the last call to the figure named there. Null: time that nobody counts.
-  void switch_to(double* figure) {
-    if (!device_.is_cpu())
-      c10::impl::VirtualGuardImpl(device_.type()).synchronizeDevice(device_.index());
-    const double now = seconds_of(clock_);
-    if (figure_ != nullptr) *figure_ += now - last_;
-    figure_ = figure;
-    last_ = now;
-  }
+  /// Null: time that nobody counts.
+  void switch_to(double* figure) { block_clock_.switch_to(figure); }
 
   std::vector<BlockPass>& passes() { return passes_; }
   double peak_bytes() const { return difference(peak_, start_); }
@@ -81,14 +68,11 @@ class TapeRunner::Observation {
     return peak;
   }
 
-  c10::Device device_;
-  PassClock clock_;
+  BlockClock block_clock_;
   AllocationMeter meter_;
   std::vector<BlockPass> passes_;
   std::vector<std::int64_t> after_forward_;
   std::int64_t start_ = 0, before_ = 0, peak_ = 0;
-  double* figure_ = nullptr;
-  double last_ = 0;
 };
 
 TapeRunner::TapeRunner(const Model& model, ParameterStore& store, const Model* input_model,
