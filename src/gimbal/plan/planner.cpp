@@ -20,9 +20,9 @@ namespace {
 constexpr double kStepTolerance = 0.1;
 /// Steps that are simulated to compare candidates.
 constexpr std::uint64_t kSearchSteps = 1;
-/// Candidates are compared on packs of a part of the samples: so many of the best are looked at
-/// with all of them.
-constexpr std::size_t kFinalists = 3;
+/// Candidates are compared on packs of a part of the samples: so many of the best are refined with
+/// all of them.
+constexpr std::size_t kFinalists = 2;
 /// Times that the caps are moved.
 constexpr int kCapRounds = 3;
 
