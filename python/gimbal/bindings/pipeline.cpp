@@ -12,6 +12,7 @@
 #include "bindings/plan.h"
 #include "gimbal/base/error.h"
 #include "gimbal/plan/bound.h"
+#include "gimbal/plan/packed_work.h"
 #include "gimbal/plan/partition.h"
 #include "gimbal/schedule/validate.h"
 
@@ -21,14 +22,6 @@ namespace gimbal::python {
 namespace {
 
 using Layout = std::pair<std::vector<std::size_t>, std::vector<std::string>>;
-
-void raise_to_work(WorkSize& largest, const WorkSize& work) {
-  largest.text_rows = std::max(largest.text_rows, work.text_rows);
-  largest.text_pairs = std::max(largest.text_pairs, work.text_pairs);
-  largest.loss_rows = std::max(largest.loss_rows, work.loss_rows);
-  largest.vision_rows = std::max(largest.vision_rows, work.vision_rows);
-  largest.vision_pairs = std::max(largest.vision_pairs, work.vision_pairs);
-}
 
 class Pipeline {
  public:
@@ -198,7 +191,7 @@ class Pipeline {
     problem.micro_batches = shape_.micro_batches;
     for (const WorkSize& work : works) {
       problem.mean = problem.mean + work;
-      raise_to_work(problem.largest, work);
+      raise_to(problem.largest, work);
     }
     problem.mean = (1.0 / static_cast<double>(works.size())) * problem.mean;
     problem.capacity = capacity_;

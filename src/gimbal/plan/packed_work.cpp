@@ -8,14 +8,6 @@
 namespace gimbal {
 namespace {
 
-void raise_to(WorkSize& largest, const WorkSize& work) {
-  largest.text_rows = std::max(largest.text_rows, work.text_rows);
-  largest.text_pairs = std::max(largest.text_pairs, work.text_pairs);
-  largest.loss_rows = std::max(largest.loss_rows, work.loss_rows);
-  largest.vision_rows = std::max(largest.vision_rows, work.vision_rows);
-  largest.vision_pairs = std::max(largest.vision_pairs, work.vision_pairs);
-}
-
 // What a mini-batch whose samples are padded to the longest brings.
 WorkSize padded_work(const SampleTable& samples, std::span<const std::uint32_t> pack,
                      const ModelDesc& model) {
@@ -44,6 +36,14 @@ void raise_with_text(const SampleTable& samples, const ModelDesc& model, WorkSiz
 }
 
 }  // namespace
+
+void raise_to(WorkSize& largest, const WorkSize& work) {
+  largest.text_rows = std::max(largest.text_rows, work.text_rows);
+  largest.text_pairs = std::max(largest.text_pairs, work.text_pairs);
+  largest.loss_rows = std::max(largest.loss_rows, work.loss_rows);
+  largest.vision_rows = std::max(largest.vision_rows, work.vision_rows);
+  largest.vision_pairs = std::max(largest.vision_pairs, work.vision_pairs);
+}
 
 WorkSize sample_work(const SampleTable& samples, std::size_t sample, const ModelDesc& model) {
   WorkSize work;

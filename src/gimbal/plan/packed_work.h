@@ -24,6 +24,9 @@ struct SampleTable {
   std::size_t size() const { return text_rows.size(); }
 };
 
+/// Raises each size of `largest` to that of `work`.
+void raise_to(WorkSize& largest, const WorkSize& work);
+
 WorkSize sample_work(const SampleTable& samples, std::size_t sample, const ModelDesc& model);
 
 /// Micro-batches of one epoch in the order they are run.
