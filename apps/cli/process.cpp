@@ -96,21 +96,28 @@ void exec_python(const Arguments& arguments) {
   exec(words);
 }
 
-void exec_run(const Arguments& arguments, int num_processes) {
+void exec_run(const Arguments& arguments, int num_processes, int max_restarts) {
   Arguments words = {find_neighbour("gimbal-run", "; run `make build`")};
   words.insert(words.end(), arguments.begin(), arguments.end());
   // Threads that wait for each other soon sleep instead of spinning: beside other load a run is
   // then about 1.5 times as fast, alone it makes no difference. The user's own setting counts.
   if (std::getenv("OMP_WAIT_POLICY") == nullptr) ::setenv("GOMP_SPINCOUNT", "1000", 0);
   if (arguments.front() == "train" || arguments.front() == "profile") keep_for_next_pass();
-  if (num_processes == 1) exec(words);
+  if (num_processes == 1 && max_restarts == 0) exec(words);
   if (const char* size = std::getenv("WORLD_SIZE")) {
     throw UserError(concat("--nproc ", num_processes, " inside a launcher (WORLD_SIZE=", size,
                            "): leave --nproc out, or unset WORLD_SIZE"));
   }
   // torchrun sets this to 1 with a warning when it is not set. train.threads decides anyway.
   ::setenv("OMP_NUM_THREADS", "1", 0);
-  Arguments launcher = {find_python(), "-m", "gimbal.launch", std::to_string(num_processes)};
+  Arguments launcher = {find_python(),
+                        "-m",
+                        "gimbal.launch",
+                        "--nproc",
+                        std::to_string(num_processes),
+                        "--max-restarts",
+                        std::to_string(max_restarts),
+                        "--"};
   launcher.insert(launcher.end(), words.begin(), words.end());
   exec(launcher);
 }

@@ -13,10 +13,11 @@ void set_program_name(const char* argv0);
 /// $GIMBAL_PYTHON. Throws UserError when there is none.
 [[noreturn]] void exec_python(const Arguments& arguments);
 
-/// Becomes `gimbal-run ARGUMENTS`, in `num_processes` processes under torchrun when that is
-/// above 1. Throws UserError when gimbal-run or Python is missing, or when this process is itself
-/// one of several already.
-[[noreturn]] void exec_run(const Arguments& arguments, int num_processes = 1);
+/// Becomes `gimbal-run ARGUMENTS`, in `num_processes` processes under gimbal.launch (torchrun) when
+/// that is above 1 or when a failed job may be started again (`max_restarts` times). Throws
+/// UserError when gimbal-run or Python is missing, or when this process is itself one of several
+/// already.
+[[noreturn]] void exec_run(const Arguments& arguments, int num_processes = 1, int max_restarts = 0);
 
 /// Runs `python -m ARGUMENTS` (the module first) beside this program, waits for its end and returns
 /// what it wrote to stdout; stderr and stdin are shared. Throws UserError when there is no Python

@@ -15,7 +15,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
 
 import pytest
-from e2e_data import COLOURS, colour_talks, make_model
+from e2e_data import COLOURS, MESH_SIZES, colour_talks, make_model
 from e2e_tool import Ended, Job, Run, words_of
 from PIL import Image
 
@@ -33,6 +33,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(folder: Path) -> Path:
     """A tiny InternVL folder without weights."""
     return make_model(folder / "model")
+
+
+@pytest.fixture(scope="session")
+def mesh_model(folder: Path) -> Path:
+    """The same tokenizer; enough layers and heads to be divided in four along any axis."""
+    return make_model(folder / "mesh_model", sizes=MESH_SIZES)
 
 
 @pytest.fixture(scope="session")
@@ -87,13 +93,15 @@ class Trainer:
         self.recipe.write_text(json.dumps(base))  # JSON is YAML
 
     def start(self, overrides: dict[str, Any] | None = None, *, run: Run | None = None, ranks: int = 1, nproc: int = 1,
-              recipe: Path | None = None, environment: dict[str, str] | None = None) -> tuple[Run, Job]:  # fmt: skip
-        """`ranks`: processes that are started here; `nproc`: processes that `--nproc` starts."""
+              restarts: int = 0, recipe: Path | None = None, environment: dict[str, str] | None = None) -> tuple[Run, Job]:  # fmt: skip
+        """`ranks`: processes that are started here; `nproc`: processes that `--nproc` starts, again after `restarts` failures."""
         number = next(self.number)
         run = run or Run(self.root / f"run{number}")
         words = ["train", str(recipe or self.recipe), f"train.run={run.folder}", *words_of(overrides or {})]
         if nproc > 1:
             words += ["--nproc", str(nproc)]
+        if restarts > 0:
+            words += ["--max-restarts", str(restarts)]
         self.jobs.append(Job(words, self.root / f"log{number}", ranks=ranks, variables=environment))
         return run, self.jobs[-1]
 

@@ -11,6 +11,10 @@ TINY = {
     "vision.hidden_size": 32, "vision.num_layers": 1, "vision.num_heads": 2, "vision.intermediate_size": 64,
     "text.hidden_size": 32, "text.num_layers": 2, "text.num_heads": 2, "text.num_key_value_heads": 1, "text.intermediate_size": 64,
 }  # fmt: skip
+MESH_SIZES = {
+    "vision.hidden_size": 32, "vision.num_layers": 2, "vision.num_heads": 4, "vision.intermediate_size": 64,
+    "text.hidden_size": 32, "text.num_layers": 4, "text.num_heads": 4, "text.num_key_value_heads": 2, "text.intermediate_size": 64,
+}  # fmt: skip
 FILLER = ["the answer comes at the end", "look at each picture in its order", "there is one word for each of them"]
 
 

@@ -50,12 +50,15 @@ class Run:
         return np.array(self.column("loss"))
 
     def checkpoints(self) -> list[Path]:
-        return sorted(path for path in (self.folder / "checkpoints").glob("step-*") if not path.name.endswith(".partial"))
+        """Those that are complete by their names: neither unfinished (.partial) nor set aside (.unused)."""
+        return sorted(path for path in (self.folder / "checkpoints").glob("step-*") if not path.suffix)
 
-    def tensors(self, file: str = "model.safetensors", step: int | None = None) -> dict[str, np.ndarray]:
-        """The tensors of the newest checkpoint, or of that after `step` steps."""
+    def tensors(self, kind: str = "parameters", step: int | None = None) -> dict[str, np.ndarray]:
+        """The whole parameters, or the `optimizer` state, of the newest checkpoint or of that after `step` steps."""
         path = self.checkpoints()[-1] if step is None else self.folder / "checkpoints" / f"step-{step:08d}"
-        return load_file(path / file)
+        files = {file.name: load_file(file) for file in path.glob("rank-*.safetensors")}
+        index = json.loads((path / "index.json").read_text())[kind]
+        return {name: whole_tensor(name, entry, files) for name, entry in index.items()}
 
     def state(self) -> dict[str, Any]:
         return json.loads((self.checkpoints()[-1] / "state.json").read_text())["state"]
@@ -66,6 +69,24 @@ class Run:
 
     def json(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text())
+
+
+def whole_tensor(name: str, entry: dict[str, Any], files: dict[str, dict[str, np.ndarray]]) -> np.ndarray:
+    """Puts the pieces of a tensor together as the index of a checkpoint says (docs/checkpoints.md)."""
+    shape = entry["shape"]
+    dtype = next(files[piece["file"]][name].dtype for piece in entry["pieces"]) if entry["pieces"] else np.float32
+    whole = np.zeros(shape, dtype)
+    parts: dict[tuple[int, int, int], np.ndarray] = {}
+    for piece in entry["pieces"]:
+        dim = piece.get("dim", -1)
+        place = (dim, piece.get("part_begin", 0), piece.get("part_size", 1))
+        part_shape = [place[2] if i == dim else length for i, length in enumerate(shape)]
+        part = parts.setdefault(place, np.zeros(int(np.prod(part_shape)), dtype))
+        part[piece["begin"] : piece["begin"] + piece["numel"]] = files[piece["file"]][name]
+    for (dim, begin, size), values in parts.items():
+        where = tuple(slice(begin, begin + size) if i == dim else slice(None) for i in range(len(shape)))
+        whole[where] = values.reshape(whole[where].shape)
+    return whole
 
 
 def words_of(overrides: dict[str, Any]) -> list[str]:

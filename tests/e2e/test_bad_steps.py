@@ -59,7 +59,7 @@ def test_a_bad_step_is_left_out_and_its_samples_are_named(trainer, poisoned, one
     weights = run.tensors()
     assert {name for name, values in weights.items() if not np.isfinite(values).all()} == {"text.embed.weight"}
     assert (~np.isfinite(weights["text.embed.weight"])).any(axis=1).sum() == 1
-    assert all(np.isfinite(values).all() for values in run.tensors("optimizer.safetensors").values())
+    assert all(np.isfinite(values).all() for values in run.tensors("optimizer").values())
 
 
 def test_too_many_bad_steps_end_the_run(trainer):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from e2e_data import TINY, make_model
@@ -17,10 +18,12 @@ from e2e_tool import run as program
 EVERY_LEVEL = ["keep", "attention", "full", "keep", "mlp", "full", "keep", "keep"]
 
 
-def make_plan(trainer, out: Path, devices: int = 1, more: Sequence[str] = ()) -> Path:
-    """A plan for the tests' recipe; data sheets stand in for a profile."""
+def make_plan(trainer, out: Path, devices: int = 1, more: Sequence[str] = (), **axes: int) -> Path:
+    """A plan for the tests' recipe; data sheets stand in for a profile. Axes that are not given are 1."""
     words = ["plan", trainer.recipe, "--hardware", "a100-80g", "--devices", devices, "--out", out, "train.run=unused"]
-    ended = program([*words, *more, "--pp", 1, "--tp", 1, "--sp", 1, "--ep", 1, "--dp-shard", 1], out.with_suffix(".log"))
+    for axis in ("pp", "tp", "sp", "ep", "dp_shard"):
+        words += ["--" + axis.replace("_", "-"), axes.get(axis, 1)]
+    ended = program([*words, *more], out.with_suffix(".log"))
     assert ended.code == 0, ended.stderr
     return out
 
@@ -163,10 +166,19 @@ def test_another_number_of_processes_is_refused(trainer, two_rank_plan):
     assert "is for 2 processes, but this run has 1" in message and "--nproc 2" in message
 
 
-def test_a_mesh_without_a_runtime_is_refused(trainer, plan, tmp_path):
+@pytest.mark.parametrize("axis", ["pp", "dp_shard", "sp", "tp"])
+def test_the_mesh_of_a_plan_is_followed(trainer, base, tmp_path, axis):
+    plan = make_plan(trainer, tmp_path / "plan.json", devices=2, **{axis: 2})
+    run = trainer.run({"train.plan": str(plan)}, ranks=2)
+    assert run.lines("summary")[-1]["mesh"] == f"{axis} 2"
+    assert run.lines("prediction")[-1]["step_seconds"]["predicted"] > 0
+    # Sums in another order.
+    assert np.allclose(run.losses, base.losses, rtol=1e-5)
+
+
+def test_a_mesh_for_other_processes_is_refused(trainer, plan, tmp_path):
     sharded = changed(plan, tmp_path / "p.json", mesh__tp=2)
-    message = trainer.refused({"train.plan": str(sharded)})
-    assert "tp 2" in message and "gimbal plan --pp 1 --tp 1" in message
+    assert "is for 2 processes, but this run has 1" in trainer.refused({"train.plan": str(sharded)})
 
 
 def test_another_model_is_refused(trainer, plan, tmp_path):

@@ -235,11 +235,32 @@ def test_plans_what_a_recipe_says(trainer, tmp_path):
 
 def test_says_what_training_and_the_recipe_do_not_share(trainer):
     words = [trainer.recipe, "--hardware", "a100-80g", "--devices", 2]
-    assert figures(*words, "--dp-replicate", 2)["notes"] == []
-    ended = plan(*words, "--dp-shard", 2)
-    assert "training cannot run this mesh (dp_shard 2) yet" in ended.stderr and "--pp 1 --tp 1 --sp 1 --ep 1 --dp-shard 1" in ended.stderr
+    assert figures(*words, "--dp-replicate", 2)["notes"] == figures(*words, "--dp-shard", 2)["notes"] == []
     notes = figures(*words, "--dp-replicate", 2, "model.recompute=full")["notes"]
     assert notes == ["model.recompute of the recipe is not used: a plan says each block's level"]
+
+
+def test_expert_parallelism_is_no_training(prepare, tmp_path):
+    """A recipe's model with routed experts can be planned over ep, but not trained so."""
+    talk = {"messages": [{"role": "user", "content": "the answer?"}, {"role": "assistant", "content": "at the end"}]}
+    config = {"model_type": "qwen3_moe", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+              "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 320, "num_experts": 4, "num_experts_per_tok": 2,
+              "moe_intermediate_size": 32}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    recipe = {"model": {"path": str(tmp_path)}, "data": {"train": str(prepare({"words": [talk] * 20}))}, "balance": {"text_cap": 64}}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    words = [tmp_path / "recipe.yaml", "--hardware", "a100-80g", "--devices", 2, "--dp-shard", 2, "balance.packs_per_step=2"]
+    assert figures(*words, "--ep", 1)["notes"] == []
+    found = figures(*words, "--ep", 2)
+    assert found["plan"]["mesh"]["ep"] == 2
+    assert found["notes"] == [
+        "training cannot run this mesh (dp_shard 2, ep 2): it has no expert parallelism; add --ep 1 for a plan that runs"
+    ]
+    # Lengths without a recipe are no training that could fail.
+    lengths = tmp_path / "a.csv"
+    lengths.write_text("tokens\n" + "60\n" * 20)
+    words = ["--model", tmp_path, "--lengths", lengths, "--hardware", "a100-80g", "--devices", 2, "--dp-shard", 2, "--ep", 2]
+    assert figures(*words, "--cap", "text=64", "--samples-per-step", 2)["notes"] == []
 
 
 def test_same_input_same_plan(inputs, tmp_path):

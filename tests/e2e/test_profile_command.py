@@ -77,6 +77,16 @@ def test_without_a_dataset_and_from_a_recipe(model: Path, tmp_path: Path) -> Non
     assert "typical samples" in ended.stdout
 
 
+def test_a_mesh_in_the_recipe_is_not_measured(model: Path, measured: tuple[dict[str, Any], Ended], tmp_path: Path) -> None:
+    out = tmp_path / "p.json"
+    ended = profile(tmp_path, "--model", model, "balance.text_cap=256", "train.threads=1", "train.device=cpu",
+                    "parallel.tp=2", "parallel.pp=2", "--seconds", "0.5", "--out", out)  # fmt: skip
+    assert ended.code == 0, ended.stderr
+    note = "parallel.* of the recipe was not used"
+    assert any(note in line for line in json.loads(out.read_text())["notes"]) and note in ended.stdout
+    assert not any(note in line for line in measured[0]["notes"])
+
+
 def test_computes_for_other_hardware(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "a100.json"
     ended = profile(tmp_path, "--model", model, "--hardware", "a100-80g", "--out", out)

@@ -1,17 +1,77 @@
-// gimbal doctor: gimbal-run looks at the machine.
+// gimbal doctor: gimbal-run looks at the machine, the processes and their connections.
+#include <algorithm>
+#include <iterator>
+
 #include "apps/cli/command.h"
 #include "apps/cli/process.h"
+#include "gimbal/base/error.h"
+#include "gimbal/config/load.h"
 
 namespace gimbal::cli {
 namespace {
 
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  gimbal doctor\n"
+    "  gimbal doctor recipe.yaml --nproc 2\n"
+    "  gimbal doctor --nproc 4 --mesh pp=2,dp_shard=2\n"
+    "  srun gimbal doctor recipe.yaml --json\n"
+    "\n"
+    "Checks that all processes run the same program and libtorch and, with a recipe, see the same "
+    "recipe,\n"
+    "datasets and plan, and whether its mesh can divide its model; makes the groups of the mesh "
+    "and times\n"
+    "every link, on the recipe's train.device with its train.threads and, where it says one, its\n"
+    "train.timeout_seconds (else 60). Without --nproc the variables of torchrun, srun or mpirun "
+    "are used;\n"
+    "without those, one process. Exit code 0: all is well, 1: it is not. KEY=VALUE takes the "
+    "recipe options\n"
+    "of `gimbal train --help`.\n";
+
+/// "pp=2,dp_shard=2" as overrides of the recipe.
+std::vector<std::string> overrides_of_mesh(const std::string& mesh) {
+  std::vector<std::string> overrides;
+  for (std::size_t begin = 0; begin < mesh.size();) {
+    const std::size_t end = std::min(mesh.find(',', begin), mesh.size());
+    const std::string part = mesh.substr(begin, end - begin);
+    const std::string axis = part.substr(0, part.find('='));
+    const bool known = axis == "pp" || axis == "dp_replicate" || axis == "dp_shard" ||
+                       axis == "sp" || axis == "tp";
+    GIMBAL_USER_CHECK(known && part.size() > axis.size() + 1, "--mesh ", mesh, ": '", part,
+                      "' is not AXIS=SIZE with an axis pp, dp_replicate, dp_shard, sp or tp");
+    overrides.push_back("parallel." + part);
+    begin = end + 1;
+  }
+  return overrides;
+}
+
 int run_doctor(const Arguments& arguments) {
-  CLI::App app("Check this machine: libtorch, devices, speed of matrix products.", "gimbal doctor");
+  CLI::App app("Check this machine, the processes of a run and their connections.",
+               "gimbal doctor");
+  std::vector<std::string> words;
+  std::string mesh;
+  int num_processes = 1;
   bool json = false;
+  app.add_option("RECIPE", words, "Recipe file (YAML), and KEY=VALUE that replace options")
+      ->option_text("FILE ...");
+  app.add_option("--nproc", num_processes, "Processes to start on this machine")
+      ->check(CLI::PositiveNumber)
+      ->option_text("N");
+  app.add_option("--mesh", mesh, "Axes to test, such as pp=2,dp_shard=2; else the recipe's")
+      ->option_text("AXES");
   app.add_flag("--json", json, "Print JSON");
-  app.footer("Example:\n  gimbal doctor --json\n");
+  app.footer(kExamples);
   parse(app, arguments);
-  exec_run(json ? Arguments{"doctor", "--json"} : Arguments{"doctor"});
+
+  const bool has_recipe = !words.empty() && words.front().find('=') == std::string::npos;
+  std::vector<std::string> overrides(words.begin() + (has_recipe ? 1 : 0), words.end());
+  std::ranges::move(overrides_of_mesh(mesh), std::back_inserter(overrides));
+  load_recipe(has_recipe ? words.front() : "", overrides);
+  Arguments run{"doctor"};
+  if (has_recipe) run.insert(run.end(), {"--recipe", words.front()});
+  if (json) run.push_back("--json");
+  run.insert(run.end(), overrides.begin(), overrides.end());
+  exec_run(run, num_processes);
 }
 
 }  // namespace

@@ -11,8 +11,11 @@ constexpr const char* kExamples =
     "  gimbal evaluate --model runs/demo/hf --data data/test\n"
     "  gimbal evaluate --model MODEL --data DATASET --json out.json evaluate.max_new_tokens=16\n"
     "  gimbal evaluate --model MODEL --data DATASET evaluate.generate=false model.dtype=bfloat16\n"
+    "  gimbal evaluate --model MODEL --data DATASET --nproc 4 parallel.dp_shard=2 parallel.pp=2\n"
     "\n"
-    "KEY=VALUE takes the recipe options of `gimbal train --help`.\n";
+    "KEY=VALUE takes the recipe options of `gimbal train --help`; parallel.* says how the model "
+    "is\n"
+    "spread over the processes, by default a whole copy in each.\n";
 
 int run_evaluate(const Arguments& arguments) {
   CLI::App app("Loss and exact match of a model on a dataset.", "gimbal evaluate");
@@ -30,7 +33,7 @@ int run_evaluate(const Arguments& arguments) {
   app.add_option("--nproc", num_processes, "Processes to start on this machine")
       ->check(CLI::PositiveNumber)
       ->option_text("N");
-  app.add_option("KEY=VALUE", overrides, "Options of evaluate, balance, model, ...")
+  app.add_option("KEY=VALUE", overrides, "Options of evaluate, balance, model, parallel, ...")
       ->option_text("...");
   app.footer(kExamples);
   parse(app, arguments);

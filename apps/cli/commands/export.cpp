@@ -1,4 +1,4 @@
-// gimbal export: a run's last checkpoint as a Hugging Face model folder.
+// gimbal export: a run's checkpoint as a Hugging Face model folder.
 #include <filesystem>
 
 #include "apps/cli/command.h"
@@ -9,16 +9,25 @@ namespace gimbal::cli {
 namespace {
 
 int run_export(const Arguments& arguments) {
-  CLI::App app("Write a run's last checkpoint as a Hugging Face model folder.", "gimbal export");
+  CLI::App app("Write a run's checkpoint as a Hugging Face model folder.", "gimbal export");
   std::string run;
   std::string out;
+  std::string checkpoint;
   app.add_option("RUN", run, "Run folder")->required()->option_text("FOLDER");
   app.add_option("--out", out, "Model folder to write")->required()->option_text("FOLDER");
-  app.footer("Example:\n  gimbal export runs/demo --out models/demo\n");
+  app.add_option("--checkpoint", checkpoint,
+                 "Name in RUN/checkpoints (default: the newest complete one)")
+      ->option_text("NAME");
+  app.footer(
+      "Examples:\n"
+      "  gimbal export runs/demo --out models/demo\n"
+      "  gimbal export runs/demo --out models/demo-100 --checkpoint step-00000100\n");
   parse(app, arguments);
 
   GIMBAL_USER_CHECK(std::filesystem::is_directory(run), "RUN: '", run, "' is no folder");
-  exec_run({"export", run, "--out", out});
+  Arguments words = {"export", run, "--out", out};
+  if (!checkpoint.empty()) words.insert(words.end(), {"--checkpoint", checkpoint});
+  exec_run(words);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 namespace gimbal::cli {
 
 Command inspect_command() {
-  return {"inspect", "Show counts, lengths and samples of a dataset folder",
+  return {"inspect", "Show what a dataset folder, a run or a checkpoint holds",
           [](const Arguments& arguments) -> int {
             Arguments words = {"inspect"};
             words.insert(words.end(), arguments.begin(), arguments.end());

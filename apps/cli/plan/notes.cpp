@@ -27,11 +27,9 @@ std::vector<std::string> plan_notes(const PlanInputArguments& arguments, const P
                " has no effect: the plan has one pipeline stage (pp 1); give --pp N above 1 with "
                "it"));
   }
-  const MeshShape replicated{.dp_replicate = mesh.dp_replicate};
-  if (!arguments.recipe.empty() && mesh != replicated) {
+  if (!arguments.recipe.empty() && mesh.ep > 1) {
     notes.push_back(concat("training cannot run this mesh (", to_string(mesh),
-                           ") yet: it runs plain data parallel; add --pp 1 --tp 1 --sp 1 --ep 1 "
-                           "--dp-shard 1 for a plan that runs"));
+                           "): it has no expert parallelism; add --ep 1 for a plan that runs"));
   }
   return notes;
 }

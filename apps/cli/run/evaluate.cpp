@@ -7,7 +7,7 @@
 #include "gimbal/base/file.h"
 #include "gimbal/base/log.h"
 #include "gimbal/config/load.h"
-#include "gimbal/train/progress.h"
+#include "gimbal/train/report/progress.h"
 
 namespace gimbal::cli {
 
@@ -27,13 +27,24 @@ int run_evaluate(const Arguments& arguments) {
 
   Runtime runtime =
       make_runtime(recipe.train.device, recipe.train.threads, recipe.train.timeout_seconds);
+  const std::string given =
+      to_yaml({StageRecipe{recipe.name, recipe}}) + (predictions.empty() ? "" : "with predictions");
+  check_same_on_all_ranks(*runtime.comm, given, "set of options");
   const Dataset dataset(data);
-  BuiltModel built = load_model(model, recipe.model.dtype, runtime);
-  check_dataset_fits(dataset, built.model, model);
+  const Model whole = make_model_of_folder(model);
+  check_dataset_fits(dataset, whole, model);
+  const Placement placement(
+      *runtime.groups, layout_for_evaluation(recipe, dataset, whole.desc, runtime.comm->size()),
+      concat("mesh ", runtime.num_placements++));
+  if (runtime.is_main()) {
+    for (const std::string& note : layout_notes(recipe.parallel, placement.layout().mesh))
+      log_info(note);
+  }
+  BuiltModel built = load_model(model, recipe.model.dtype, runtime, &placement);
   EvaluateOptions options = evaluate_options(recipe);
   options.predictions = predictions;
   const EvaluationResult result =
-      evaluate(dataset, built.model, *built.store, built.compute, runtime, options);
+      evaluate(dataset, built.model, *built.store, built.compute, runtime, options, &placement);
   if (!runtime.is_main()) return 0;
   Json figures = to_json(result, options);
   figures["model"] = model;

@@ -9,12 +9,12 @@ namespace gimbal::cli {
 
 int run_export(const Arguments& arguments) {
   CLI::App app;
-  std::string run, out;
+  std::string run, out, checkpoint;
   app.add_option("RUN", run)->required();
   app.add_option("--out", out)->required();
+  app.add_option("--checkpoint", checkpoint);
   app.parse(Arguments(arguments.rbegin(), arguments.rend()));
-  Runtime runtime = make_runtime(DeviceKind::kCpu, 0, 600);
-  const std::int64_t step = export_run(run, out, runtime);
+  const std::int64_t step = export_run(run, checkpoint, out);
   std::cout << Json{{"model", out}, {"step", step}}.dump() << "\n";
   return 0;
 }

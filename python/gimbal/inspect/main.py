@@ -10,7 +10,9 @@ from typing import Any
 
 from gimbal import UserError
 from gimbal.dataset import Dataset
+from gimbal.inspect.checkpoint import format_checkpoint, is_checkpoint, read_checkpoint, to_value
 from gimbal.inspect.histogram import format_histogram, histogram
+from gimbal.inspect.run_folder import format_run, inspect_run, is_run
 from gimbal.inspect.sample_view import describe_sample, format_sample
 from gimbal.prepare.model import load_tokenizer, tokenizer_sha256
 
@@ -25,14 +27,16 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="gimbal inspect",
-        description="Show what a dataset folder holds.",
+        description="Show what a dataset folder, a run folder or a checkpoint holds. Exit code 1: a checkpoint is damaged.",
         epilog="examples:\n  gimbal inspect data/train\n  gimbal inspect data/train --sample 0 --sample 17\n"
-        "  gimbal inspect data/train --json",
+        "  gimbal inspect data/train --json\n  gimbal inspect runs/demo\n"
+        "  gimbal inspect runs/demo/checkpoints/step-00000100 --verify",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("dataset", help="dataset folder")
+    parser.add_argument("folder", metavar="FOLDER", help="dataset folder, run folder or checkpoint")
     parser.add_argument("--sample", type=int, action="append", default=[], metavar="I", help="show sample I, decoded (repeatable)")
     parser.add_argument("--model", metavar="FOLDER", help="model folder with the tokenizer (the manifest's)")
+    parser.add_argument("--verify", action="store_true", help="of checkpoints: read all files and compare their checksums")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -87,19 +91,52 @@ def _load_tokenizer(data: Dataset, folder: str | None):
     return tokenizer
 
 
-def main(arguments: list[str]) -> int:
-    options = _parser().parse_args(arguments)
-    data = Dataset(options.dataset)
+def _print(value: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    print(json.dumps(value, ensure_ascii=False) if as_json else "\n".join(lines))
+
+
+def _inspect_checkpoints(options: argparse.Namespace) -> int:
+    folder = Path(options.folder)
+    if options.sample or options.model:
+        raise UserError(f"--sample and --model are for dataset folders; {folder} holds checkpoints")
+    if is_checkpoint(folder):
+        value = to_value(read_checkpoint(folder, options.verify))
+        _print(value, format_checkpoint(value, options.verify), options.json)
+    else:
+        value = inspect_run(folder, options.verify)
+        newest = value["newest"]
+        details = ["newest:", *format_checkpoint(newest, options.verify)] if newest else []
+        _print(value, format_run(value) + details, options.json)
+    return 0 if value["ok"] else 1
+
+
+def _inspect_dataset(options: argparse.Namespace) -> int:
+    if options.verify:
+        raise UserError(f"--verify is for checkpoints and run folders; {options.folder} is neither")
+    data = Dataset(options.folder)
     samples: list[dict[str, Any]] = []
     if options.sample:
         infos = [(i, data.sample(i)) for i in options.sample]
         tokenizer = _load_tokenizer(data, options.model)
         samples = [describe_sample(data, i, info, tokenizer) for i, info in infos]
     if options.json:
-        json.dump({"samples": samples} if samples else summary(data), sys.stdout, ensure_ascii=False)
-        print()
+        _print({"samples": samples} if samples else summary(data), [], True)
         return 0
     color = sys.stdout.isatty()
     lines = [line for value in samples for line in format_sample(value, color)] if samples else format_summary(summary(data))
     print("\n".join(lines))
     return 0
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    folder = Path(options.folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is no folder; name a dataset folder, a run folder or a checkpoint")
+    if is_checkpoint(folder) or is_run(folder):
+        return _inspect_checkpoints(options)
+    if not (folder / "manifest.json").is_file():
+        raise UserError(
+            f"{folder}: is neither a dataset folder (manifest.json), nor a run folder (checkpoints/), nor a checkpoint (state.json)"
+        )
+    return _inspect_dataset(options)

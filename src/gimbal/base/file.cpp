@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 [[noreturn]] void fail(const fs::path& path, const char* what, int error) {
-  throw UserError(concat(path.string(), ": ", what, ": ", std::strerror(error)));
+  throw FileError(concat(path.string(), ": ", what, ": ", std::strerror(error)), error);
 }
 
 fs::path folder_of(const fs::path& path) {
@@ -40,31 +40,50 @@ bool exchange_names(const fs::path& a, const fs::path& b) {
   return ::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0;
 }
 
+// Closes on every way out.
+struct ReadDescriptor {
+  int fd;
+  ~ReadDescriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+// Fixed names, so that what a killed process has left is found.
+fs::path partial_path(const fs::path& final_path) { return final_path.string() + ".partial"; }
+fs::path replaced_path(const fs::path& final_path) {
+  return final_path.string() + ".partial.replaced";
+}
+
+bool is_present(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status status = fs::symlink_status(path, error);
+  if (status.type() == fs::file_type::not_found) return false;
+  if (error) fail(path, "cannot look for it", error.value());
+  return true;
+}
+
 }  // namespace
 
 std::string read_file(const fs::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) fail(path, "cannot read", errno);
   std::string content;
-  struct stat status {};
-  if (::fstat(fd, &status) == 0 && status.st_size > 0) {
-    content.reserve(static_cast<std::size_t>(status.st_size));
-  }
+  read_blocks(path, [&](const char* data, std::size_t size) { content.append(data, size); });
+  return content;
+}
+
+void read_blocks(const fs::path& path,
+                 const std::function<void(const char* data, std::size_t size_bytes)>& use) {
+  const ReadDescriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.fd < 0) fail(path, "cannot read", errno);
   char buffer[1 << 16];
   while (true) {
-    const ssize_t count = ::read(fd, buffer, sizeof(buffer));
+    const ssize_t count = ::read(file.fd, buffer, sizeof(buffer));
+    if (count == 0) return;
     if (count > 0) {
-      content.append(buffer, static_cast<std::size_t>(count));
-    } else if (count == 0) {
-      break;
+      use(buffer, static_cast<std::size_t>(count));
     } else if (errno != EINTR) {
-      const int error = errno;
-      ::close(fd);
-      fail(path, "cannot read", error);
+      fail(path, "cannot read", errno);
     }
   }
-  ::close(fd);
-  return content;
 }
 
 void write_file_atomic(const fs::path& path, std::string_view content) {
@@ -131,12 +150,23 @@ void OutputFile::close() {
 AtomicFolder::AtomicFolder(fs::path final_path) : final_(std::move(final_path)) {
   if (!final_.has_filename()) final_ = final_.parent_path();  // "run/" -> "run"
   GIMBAL_CHECK(!final_.empty(), "a folder without a name");
-  // A fixed name, so that what a killed process has left is found and removed.
-  temporary_ = final_.string() + ".partial";
-  std::error_code error;
-  fs::remove_all(temporary_, error);
-  if (error) fail(temporary_, "cannot remove the unfinished folder", error.value());
+  temporary_ = partial_path(final_);
+  clear_leftovers(final_);
   make_folders(temporary_);
+}
+
+void AtomicFolder::clear_leftovers(const fs::path& final_path) {
+  const fs::path old = replaced_path(final_path);
+  // The process was killed between the two renames of commit().
+  if (!is_present(final_path) && is_present(old) &&
+      ::rename(old.c_str(), final_path.c_str()) != 0) {
+    fail(old, "cannot put back", errno);
+  }
+  for (const fs::path& leftover : {partial_path(final_path), old}) {
+    std::error_code error;
+    fs::remove_all(leftover, error);
+    if (error) fail(leftover, "cannot remove the unfinished folder", error.value());
+  }
 }
 
 AtomicFolder::~AtomicFolder() {
@@ -154,12 +184,12 @@ void AtomicFolder::commit() {
   }
   sync_path(temporary_, O_RDONLY | O_DIRECTORY);
   std::error_code error;
-  if (!fs::exists(fs::symlink_status(final_))) {
+  if (!is_present(final_)) {
     if (::rename(temporary_.c_str(), final_.c_str()) != 0) fail(final_, "cannot rename", errno);
   } else if (exchange_names(temporary_, final_)) {
     fs::remove_all(temporary_, error);
   } else {
-    const fs::path old = final_.string() + ".partial.replaced";
+    const fs::path old = replaced_path(final_);
     fs::remove_all(old, error);
     if (::rename(final_.c_str(), old.c_str()) != 0) fail(final_, "cannot replace", errno);
     if (::rename(temporary_.c_str(), final_.c_str()) != 0) {

@@ -56,17 +56,25 @@ struct TensorSpec {
   std::int64_t num_bytes() const;
 };
 
+/// Whether a file's SHA-256 is taken while it is written.
+enum class FileHash { kNo, kYes };
+
 /// Writes tensors one at a time, so that no second copy of the whole file is in memory. All of
-/// `specs` have to be written, in their order. Every failed write throws UserError with the path.
+/// `specs` have to be written, in their order; for a hash wide elements come first, because the
+/// data lie in that order. Every failed write throws UserError with the path.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const std::filesystem::path& path, const std::vector<TensorSpec>& specs,
-                    const std::map<std::string, std::string>& metadata);
+                    const std::map<std::string, std::string>& metadata,
+                    FileHash hash = FileHash::kNo);
   ~SafetensorsWriter();
   /// `values` has the dtype and shape of the next spec, on any device, with any strides.
   void write(const std::string& name, const at::Tensor& values);
   /// Flushes to the disk.
   void close();
+  std::uint64_t num_bytes() const;
+  /// After close(), of a writer with FileHash::kYes.
+  std::string sha256();
 
  private:
   struct State;
@@ -76,5 +84,8 @@ class SafetensorsWriter {
 /// The format's name of a dtype, such as "BF16". Throws InternalError for one that the format
 /// lacks.
 std::string safetensors_dtype(at::ScalarType dtype);
+
+/// The other way. Throws UserError that begins with `where` and lists the known names.
+at::ScalarType safetensors_scalar_type(const std::string& name, const std::string& where);
 
 }  // namespace gimbal

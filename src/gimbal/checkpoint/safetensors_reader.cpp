@@ -39,15 +39,6 @@ Json parse_header(std::string_view text, const std::string& file) {
   }
 }
 
-at::ScalarType parse_dtype(const std::string& name, const std::string& where) {
-  std::string known;
-  for (const auto& [text, dtype] : kSafetensorsDtypes) {
-    if (text == name) return dtype;
-    known += concat(known.empty() ? "" : ", ", text);
-  }
-  throw UserError(concat(where, ": dtype '", name, "' is not supported. Supported: ", known, "."));
-}
-
 // A list of numbers of at least 0.
 std::vector<std::int64_t> parse_numbers(const Json& entry, const char* key,
                                         const std::string& where) {
@@ -80,6 +71,15 @@ std::string tensor_place(const std::filesystem::path& path, const std::string& n
 
 }  // namespace
 
+at::ScalarType safetensors_scalar_type(const std::string& name, const std::string& where) {
+  std::string known;
+  for (const auto& [text, dtype] : kSafetensorsDtypes) {
+    if (text == name) return dtype;
+    known += concat(known.empty() ? "" : ", ", text);
+  }
+  throw UserError(concat(where, ": dtype '", name, "' is not supported. Supported: ", known, "."));
+}
+
 SafetensorsReader::SafetensorsReader(const std::filesystem::path& path) : path_(path), file_(path) {
   read_header();
   check_cover();
@@ -111,7 +111,8 @@ void SafetensorsReader::read_header() {
       continue;
     }
     GIMBAL_USER_CHECK(entry.is_object(), where, ": is described by ", entry.dump(), kDamaged);
-    const at::ScalarType dtype = parse_dtype(json_get<std::string>(entry, "dtype", where), where);
+    const at::ScalarType dtype =
+        safetensors_scalar_type(json_get<std::string>(entry, "dtype", where), where);
     std::vector<std::int64_t> shape = parse_numbers(entry, "shape", where);
     const std::vector<std::int64_t> offsets = parse_numbers(entry, "data_offsets", where);
     const std::size_t data_bytes = bytes.size() - data_begin_;

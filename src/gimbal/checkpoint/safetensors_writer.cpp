@@ -1,11 +1,13 @@
 #include <algorithm>
 #include <functional>
 #include <numeric>
+#include <optional>
 #include <set>
 
 #include "gimbal/base/error.h"
 #include "gimbal/base/file.h"
 #include "gimbal/base/json.h"
+#include "gimbal/base/sha256.h"
 #include "gimbal/checkpoint/safetensors.h"
 #include "gimbal/checkpoint/safetensors_dtype.h"
 
@@ -54,14 +56,27 @@ struct SafetensorsWriter::State {
   std::vector<TensorSpec> specs;
   std::vector<std::size_t> begins;
   OutputFile file;
+  std::optional<Sha256> hash;
+  std::size_t hashed_bytes = 0;
   std::size_t data_begin = 0;
   std::size_t num_written = 0;
+
+  void write_at(std::size_t offset, const void* data, std::size_t num_bytes) {
+    if (hash) {
+      GIMBAL_CHECK_EQ(offset, hashed_bytes, "only what is written in order can be hashed");
+      hash->update(data, num_bytes);
+      hashed_bytes += num_bytes;
+    }
+    file.write_at(offset, data, num_bytes);
+  }
 };
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
                                      const std::vector<TensorSpec>& specs,
-                                     const std::map<std::string, std::string>& metadata)
-    : state_(new State{path, specs, place_tensors(specs), OutputFile(path)}) {
+                                     const std::map<std::string, std::string>& metadata,
+                                     FileHash hash)
+    : state_(new State{path, specs, place_tensors(specs), OutputFile(path), std::nullopt}) {
+  if (hash == FileHash::kYes) state_->hash.emplace();
   std::set<std::string> names{"__metadata__"};
   std::string text = "{";
   if (!metadata.empty()) text += "\"__metadata__\":" + Json(metadata).dump();
@@ -78,8 +93,8 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
   std::uint64_t length = text.size() + sizeof(length);
   length = (length + kHeaderAlign - 1) / kHeaderAlign * kHeaderAlign - sizeof(length);
   text.resize(length, ' ');
-  state_->file.write(&length, sizeof(length));
-  state_->file.write(text.data(), text.size());
+  state_->write_at(0, &length, sizeof(length));
+  state_->write_at(sizeof(length), text.data(), text.size());
   state_->data_begin = sizeof(length) + length;
 }
 
@@ -93,8 +108,8 @@ void SafetensorsWriter::write(const std::string& name, const at::Tensor& values)
                "'", name, "' is ", values.toString(), values.sizes(), " instead of ",
                safetensors_dtype(spec.dtype), at::IntArrayRef(spec.shape));
   const at::Tensor flat = values.detach().to(at::kCPU).contiguous();
-  state_->file.write_at(state_->data_begin + state_->begins[state_->num_written],
-                        flat.const_data_ptr(), static_cast<std::size_t>(spec.num_bytes()));
+  state_->write_at(state_->data_begin + state_->begins[state_->num_written], flat.const_data_ptr(),
+                   static_cast<std::size_t>(spec.num_bytes()));
   ++state_->num_written;
 }
 
@@ -102,6 +117,19 @@ void SafetensorsWriter::close() {
   GIMBAL_CHECK_EQ(state_->num_written, state_->specs.size(), "tensors written to ",
                   state_->path.string());
   state_->file.close();
+}
+
+std::uint64_t SafetensorsWriter::num_bytes() const {
+  std::uint64_t bytes = state_->data_begin;
+  for (const TensorSpec& spec : state_->specs)
+    bytes += static_cast<std::uint64_t>(spec.num_bytes());
+  return bytes;
+}
+
+std::string SafetensorsWriter::sha256() {
+  GIMBAL_CHECK(state_->hash.has_value(), "no hash was asked for");
+  GIMBAL_CHECK_EQ(state_->num_written, state_->specs.size(), "an unfinished file");
+  return state_->hash->finish();
 }
 
 }  // namespace gimbal

@@ -1,6 +1,6 @@
-#include <type_traits>
+#include "gimbal/checkpoint/training_state.h"
 
-#include "gimbal/checkpoint/run_checkpoint.h"
+#include <type_traits>
 
 namespace gimbal {
 namespace {

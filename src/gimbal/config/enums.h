@@ -60,6 +60,19 @@ struct EnumNames<DeviceKind> {
   static constexpr std::pair<DeviceKind, const char*> kNames[] = {
       {DeviceKind::kAuto, "auto"}, {DeviceKind::kCpu, "cpu"}, {DeviceKind::kCuda, "cuda"}};
 };
+template <>
+struct EnumNames<PipelineChoice> {
+  static constexpr std::pair<PipelineChoice, const char*> kNames[] = {
+      {PipelineChoice::kGpipe, "gpipe"},
+      {PipelineChoice::kOneFOneB, "1f1b"},
+      {PipelineChoice::kInterleaved, "interleaved"},
+      {PipelineChoice::kZeroBubble, "zb-h1"}};
+};
+template <>
+struct EnumNames<WeightsChoice> {
+  static constexpr std::pair<WeightsChoice, const char*> kNames[] = {
+      {WeightsChoice::kKeep, "keep"}, {WeightsChoice::kReshard, "reshard"}};
+};
 
 /// The recipe's word for the value.
 template <typename E>

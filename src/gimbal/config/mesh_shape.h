@@ -1,7 +1,10 @@
-// How many devices each axis of the mesh has.
+// How many devices each axis of the mesh has, and which of them divide a model's heads.
 #pragma once
 
+#include <cstdint>
 #include <string>
+
+#include "gimbal/config/recipe.h"
 
 namespace gimbal {
 
@@ -21,7 +24,22 @@ struct MeshShape {
   bool operator==(const MeshShape&) const = default;
 };
 
+/// The recipe's axes over `world_size` processes. Throws UserError when they do not make as many.
+MeshShape mesh_of_processes(const ParallelConfig& config, int world_size);
+
 /// "pp 4, tp 4, dp_shard 8": the axes above 1; "1 device" when there is none.
 std::string to_string(const MeshShape& mesh);
+
+/// Attention heads of a model; 0 where it has none.
+struct HeadCounts {
+  std::int64_t text = 0;
+  std::int64_t text_kv = 0;
+  std::int64_t vision = 0;
+};
+
+/// Why the heads cannot be cut over the tp x sp ranks of a pack, with what to choose instead; empty
+/// when they can. tp x sp divides the text model's heads; its key-value heads and tp x sp divide
+/// one another; the vision tower has at least tp heads.
+std::string heads_objection(const HeadCounts& heads, std::int64_t tp, std::int64_t sp);
 
 }  // namespace gimbal

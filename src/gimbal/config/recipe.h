@@ -18,6 +18,11 @@ enum class ScheduleKind { kConstant, kLinear, kCosine };
 enum class BalanceMethod { kGimbal, kIsf, kBestFitDecreasing, kRandom, kLength };
 enum class OversizeChoice { kError, kReject, kAlone };
 enum class DeviceKind { kAuto, kCpu, kCuda };
+/// In which order a pipeline's ranks run their work; schedule/ has the same.
+enum class PipelineChoice { kGpipe, kOneFOneB, kInterleaved, kZeroBubble };
+/// What sharded weights do when no block uses them: stay gathered for the step, or are freed after
+/// each use and gathered again.
+enum class WeightsChoice { kKeep, kReshard };
 
 /// One set of files with one weight, read by `gimbal prepare`.
 struct SourceConfig {
@@ -105,6 +110,21 @@ struct TrainConfig {
   double timeout_seconds = 600;
 };
 
+/// How the processes of a run share the work.
+struct ParallelConfig {
+  std::int64_t pp = 1;
+  std::int64_t dp_replicate = 0;  // 0: the processes that the other axes leave
+  std::int64_t dp_shard = 1;
+  std::int64_t sp = 1;
+  std::int64_t tp = 1;
+  PipelineChoice schedule = PipelineChoice::kOneFOneB;
+  std::int64_t stages_per_rank = 1;       // above 1: interleaved
+  std::vector<std::string> stage_starts;  // first block of each stage but the first; empty: by work
+  WeightsChoice weights = WeightsChoice::kKeep;
+  bool prefetch = true;            // gather the next block's weights while one runs
+  bool offload_optimizer = false;  // optimizer state in the memory of the host
+};
+
 struct EvaluateConfig {
   std::int64_t every_steps = 0;  // 0: at the end only
   std::int64_t max_samples = 0;  // 0: all
@@ -116,7 +136,9 @@ struct EvaluateConfig {
 struct CheckpointConfig {
   std::int64_t every_steps = 0;  // 0: at the end only
   std::int64_t keep_last = 2;
-  bool export_hf = true;  // write RUN/hf at the end
+  std::int64_t keep_every = 0;  // steps; checkpoints of these multiples are kept; 0: none
+  bool background = true;       // write while training goes on
+  bool export_hf = true;        // write RUN/hf at the end
 };
 
 struct LogConfig {
@@ -131,6 +153,7 @@ struct Recipe {
   BalanceConfig balance;
   OptimizerConfig optimizer;
   TrainConfig train;
+  ParallelConfig parallel;
   EvaluateConfig evaluate;
   CheckpointConfig checkpoint;
   LogConfig log;

@@ -121,6 +121,32 @@ void check_optimizer(const OptimizerConfig& optimizer, Checks& checks) {
   }
 }
 
+void check_parallel(const ParallelConfig& parallel, Checks& checks) {
+  checks.at_least("parallel.pp", parallel.pp, kOne);
+  checks.at_least("parallel.dp_replicate", parallel.dp_replicate, kZero);
+  checks.at_least("parallel.dp_shard", parallel.dp_shard, kOne);
+  checks.at_least("parallel.sp", parallel.sp, kOne);
+  checks.at_least("parallel.tp", parallel.tp, kOne);
+  checks.at_least("parallel.stages_per_rank", parallel.stages_per_rank, kOne);
+  const bool interleaved = parallel.schedule == PipelineChoice::kInterleaved;
+  if (parallel.stages_per_rank > 1 && !interleaved) {
+    checks.add("parallel.stages_per_rank", "is ", parallel.stages_per_rank,
+               ", which needs parallel.schedule: interleaved");
+  }
+  if (interleaved && parallel.pp > 1 && parallel.stages_per_rank == 1) {
+    checks.add("parallel.schedule",
+               "interleaved needs parallel.stages_per_rank of at least 2; with 1 it is 1f1b that "
+               "may have to add empty micro-batches");
+  }
+  checks.patterns("parallel.stage_starts", parallel.stage_starts);
+  const auto num_starts = static_cast<std::int64_t>(parallel.stage_starts.size());
+  const std::int64_t num_stages = parallel.pp * parallel.stages_per_rank;
+  if (num_starts > 0 && num_starts != num_stages - 1) {
+    checks.add("parallel.stage_starts", "names ", num_starts, " blocks; ", num_stages,
+               " stages have ", num_stages - 1, " first blocks besides the first stage's");
+  }
+}
+
 void check_run(const Recipe& recipe, Checks& checks) {
   const TrainConfig& train = recipe.train;
   checks.at_least("train.seed", train.seed, kZero);
@@ -142,6 +168,7 @@ void check_run(const Recipe& recipe, Checks& checks) {
   }
   checks.at_least("checkpoint.every_steps", recipe.checkpoint.every_steps, kZero);
   checks.at_least("checkpoint.keep_last", recipe.checkpoint.keep_last, kOne);
+  checks.at_least("checkpoint.keep_every", recipe.checkpoint.keep_every, kZero);
   checks.at_least("log.every_steps", recipe.log.every_steps, kOne);
 }
 
@@ -156,6 +183,7 @@ std::vector<std::string> validate(const Recipe& recipe) {
   check_model(recipe.model, checks);
   check_data(recipe.data, recipe.balance, checks);
   check_optimizer(recipe.optimizer, checks);
+  check_parallel(recipe.parallel, checks);
   check_run(recipe, checks);
   return checks.take();
 }

@@ -92,7 +92,7 @@ void visit(MaybeConst<OptimizerConfig> auto& self, auto&& v) {
 
 void visit(MaybeConst<TrainConfig> auto& self, auto&& v) {
   v("run", self.run, "Run folder: checkpoints, metrics, resolved recipe.");
-  v("plan", self.plan, "plan.json of gimbal plan: its caps and recompute levels. Empty: none.");
+  v("plan", self.plan, "plan.json of gimbal plan, to be followed. Empty: none.");
   v("seed", self.seed, "Seed of the order of samples and of random weights.");
   v("max_steps", self.max_steps, "Optimizer steps. 0: by epochs.");
   v("epochs", self.epochs, "Passes over the data when max_steps is 0.");
@@ -105,6 +105,23 @@ void visit(MaybeConst<TrainConfig> auto& self, auto&& v) {
   v("timeout_seconds", self.timeout_seconds, "Longest wait for the other processes.");
 }
 
+void visit(MaybeConst<ParallelConfig> auto& self, auto&& v) {
+  v("pp", self.pp, "Pipeline stages, or ranks with several stages each.");
+  v("dp_replicate", self.dp_replicate,
+    "Copies of the sharded model. 0: the processes that the other axes leave.");
+  v("dp_shard", self.dp_shard, "Ranks that share a copy's weights and optimizer state (FSDP).");
+  v("sp", self.sp, "Ranks that share the rows of each pack (Ulysses).");
+  v("tp", self.tp, "Ranks that share each product (tensor parallel).");
+  v("schedule", self.schedule, "Order of work in a pipeline.");
+  v("stages_per_rank", self.stages_per_rank, "Above 1: with schedule interleaved.");
+  v("stage_starts", self.stage_starts,
+    "First block of each stage but the first. Empty: stages of equal work.");
+  v("weights", self.weights,
+    "Sharded weights between uses: stay gathered for the step, or are freed and gathered again.");
+  v("prefetch", self.prefetch, "Gather the next block's weights while one runs.");
+  v("offload_optimizer", self.offload_optimizer, "Optimizer state in the memory of the host.");
+}
+
 void visit(MaybeConst<EvaluateConfig> auto& self, auto&& v) {
   v("every_steps", self.every_steps, "Steps between evaluations. 0: at the end only.");
   v("max_samples", self.max_samples, "Samples to evaluate. 0: all.");
@@ -115,7 +132,9 @@ void visit(MaybeConst<EvaluateConfig> auto& self, auto&& v) {
 
 void visit(MaybeConst<CheckpointConfig> auto& self, auto&& v) {
   v("every_steps", self.every_steps, "Steps between checkpoints. 0: at the end only.");
-  v("keep_last", self.keep_last, "Checkpoints to keep.");
+  v("keep_last", self.keep_last, "Newest checkpoints to keep.");
+  v("keep_every", self.keep_every, "Checkpoints of these steps are kept, too. 0: none.");
+  v("background", self.background, "Write checkpoints while training goes on.");
   v("export_hf", self.export_hf, "Write a Hugging Face model folder, RUN/hf, at the end.");
 }
 
@@ -131,6 +150,7 @@ void visit(MaybeConst<Recipe> auto& self, auto&& v) {
   v("balance", self.balance, "How samples are packed");
   v("optimizer", self.optimizer, "AdamW and its learning rate");
   v("train", self.train, "The run");
+  v("parallel", self.parallel, "How the processes share the work");
   v("evaluate", self.evaluate, "Evaluation on data.eval");
   v("checkpoint", self.checkpoint, "Saving");
   v("log", self.log, "Progress output");

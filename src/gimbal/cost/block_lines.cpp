@@ -126,15 +126,6 @@ CostModel::BlockLines CostModel::block_lines(std::size_t block) const {
   lines.cut_bytes_per_row.text_rows = cut_per(&WorkSize::text_rows);
   lines.cut_bytes_per_row.loss_rows = cut_per(&WorkSize::loss_rows);
   lines.cut_bytes_per_row.vision_rows = cut_per(&WorkSize::vision_rows);
-
-  // Before its reduction a sharded gradient is whole: what the shard leaves out is held for a
-  // moment.
-  if (need.weights && settings_.shard_policy == ShardPolicy::kReshard) {
-    for (const ParameterGroup& group : parameter_groups(desc)) {
-      const Bytes extra = group.parameters * settings_.state.gradient * (1 - 1.0 / group.shards);
-      for (CostLine& line : lines.backward_workspace) line.base += extra;
-    }
-  }
   return lines;
 }
 

@@ -40,7 +40,8 @@ CostModel::BlockState CostModel::block_state(std::size_t block) const {
     // Gradients that are reduced once per step are whole until then.
     if (trained)
       state.state += sharded_bytes * mine + bytes.gradient * (reshard ? mine : group.parameters);
-    if (group.shards > 1 && reshard) state.gathered += copy_bytes * group.parameters;
+    if (group.shards > 1 && reshard)
+      state.gathered += (copy_bytes + (trained ? bytes.gradient : 0)) * group.parameters;
     if (group.shards > 1 && (reshard || trained)) {
       state.gather += all_gather_seconds(link(group.shards, group.stride, "dp_shard"), group.shards,
                                          copy_bytes * group.parameters);

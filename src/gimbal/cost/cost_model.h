@@ -75,16 +75,17 @@ class CostModel {
   Seconds backward_communication(std::size_t block, const WorkSize& work) const;
   Seconds recompute_communication(std::size_t block, const WorkSize& work, Recompute level) const;
 
-  // Bytes of one micro-batch. Workspace in backward contains the whole gradient of a block's
-  // parameters before it is reduced to the rank's shard.
+  // Bytes of one micro-batch.
   Bytes saved(std::size_t block, const WorkSize& work, Recompute level) const;
   Bytes forward_workspace(std::size_t block, const WorkSize& work) const;
   Bytes backward_workspace(std::size_t block, const WorkSize& work, Recompute level) const;
 
   /// Parameters, gradients and optimizer state that a rank of the block's stage holds all the time.
   Bytes state_bytes(std::size_t block) const;
-  /// Bytes held for a moment to use the block under kReshard: its gathered compute copy. 0 when
-  /// nothing is gathered.
+  /// Bytes held for a moment to use the block under kReshard: its gathered compute copy and, when
+  /// it is trained, its whole gradient until that is reduced to the rank's shard. 0 when nothing is
+  /// gathered. Two blocks' are held at a time: the one in use, and beside it the copy that is
+  /// gathered ahead and the gradient that is being reduced.
   Bytes gathered_bytes(std::size_t block) const;
 
   /// Bytes that a pipeline cut after the block sends for one micro-batch (gradients: the same).

@@ -7,6 +7,7 @@
 
 #include "gimbal/base/error.h"
 #include "gimbal/models/flow.h"
+#include "gimbal/models/flow_shape.h"
 #include "gimbal/nn/kv_cache.h"
 #include "gimbal/nn/parameter.h"
 #include "gimbal/tensor/batch.h"
@@ -47,6 +48,9 @@ class Block {
     GIMBAL_CHECK_EQ(part, 0);
     return forward(context, in);
   }
+
+  /// Shapes of what forward returns for a batch; reads its counts only, no tensors.
+  virtual FlowShape output_shape(const Batch& batch, const FlowShape& in) const = 0;
 
   const std::string& name() const { return name_; }
   /// The parameters that this block owns.

@@ -7,9 +7,10 @@
 
 namespace gimbal {
 
-/// vision: [I * S, D] or [I, S, D] rows of the tiles; text: [T, D]; loss: 0-dim float32 (float64 in
-/// float64 runs), the weighted sum of the token losses, set by the last block; logits: set by the
-/// last block instead of loss when generating ([rows, V]). Undefined where a stream does not exist.
+/// This rank's rows of each stream: vision: [t, D] rows of the tiles; text: [t, D]; loss: 0-dim
+/// float32 (float64 in float64 runs), the weighted sum of the token losses, set by the last block;
+/// logits: set by the last block instead of loss when generating ([rows, V]). Undefined where a
+/// stream does not exist.
 struct Flow {
   at::Tensor vision;
   at::Tensor text;

@@ -14,7 +14,7 @@ std::vector<ParameterPtr> Model::parameters() const {
 
 std::int64_t Model::num_parameters() const {
   std::int64_t sum = 0;
-  for (const ParameterPtr& parameter : parameters()) sum += parameter->numel();
+  for (const ParameterPtr& parameter : parameters()) sum += parameter->full_numel();
   return sum;
 }
 

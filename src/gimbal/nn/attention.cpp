@@ -74,7 +74,8 @@ at::Tensor causal_attention(const at::Tensor& q_TNH, const at::Tensor& k_TKH,
 
 at::Tensor tile_attention(const at::Tensor& q_ISNH, const at::Tensor& k_ISNH,
                           const at::Tensor& v_ISNH) {
-  if (q_ISNH.size(0) == 0) return q_ISNH + k_ISNH + v_ISNH;
+  // No tiles, or no heads on this rank: a sum that keeps all three inputs in the graph.
+  if (q_ISNH.size(0) == 0 || q_ISNH.size(2) == 0) return q_ISNH + k_ISNH + v_ISNH;
   if (is_slow_attention_dtype(q_ISNH))
     return tile_attention(q_ISNH.to(at::kFloat), k_ISNH.to(at::kFloat), v_ISNH.to(at::kFloat))
         .to(q_ISNH.scalar_type());

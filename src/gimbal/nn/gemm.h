@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "gimbal/nn/parameter.h"
+
 namespace gimbal {
 
 /// a [M, K] times the transpose of b [N, K], plus bias [N] if there is one; no autograd. Either may
@@ -20,5 +22,10 @@ bool gemm_copies_transposed(std::int64_t m, std::int64_t n, std::int64_t k);
 /// y = x w^T + b over the last dim, with gradients.
 at::Tensor apply_linear(const at::Tensor& x, const at::Tensor& w,
                         const std::optional<at::Tensor>& bias);
+
+/// The same for bound parameters; dims of `weight` behind the first are one. While weight.deferred
+/// is set, backward puts the product for the weight's gradient off into it, with the same result;
+/// the bias has its gradient at once. `bias` may be null.
+at::Tensor apply_linear(const at::Tensor& x, const Parameter& weight, const Parameter* bias);
 
 }  // namespace gimbal

@@ -9,7 +9,8 @@
 namespace gimbal {
 
 /// Room for `max_tokens` tokens of each of B sequences in each of L layers: [B, max_tokens, K, H]
-/// for keys and for values.
+/// for keys and for values. A layer's tensors are made when its prompt is stored: a pipeline stage
+/// holds those of its own layers only.
 class KvCache {
  public:
   KvCache(std::int64_t num_layers, std::int64_t num_sequences, std::int64_t max_tokens,
@@ -24,6 +25,7 @@ class KvCache {
   /// To call once after all layers stored: lengths grow by the prompt lengths, or by one.
   void advance(const std::vector<std::int64_t>& num_tokens);
 
+  /// Undefined before the layer's prompt is stored.
   const at::Tensor& keys(std::int64_t layer) const {
     return keys_[static_cast<std::size_t>(layer)];
   }
@@ -34,6 +36,10 @@ class KvCache {
   bool empty() const { return empty_; }
 
  private:
+  void make_layer(std::int64_t layer);
+
+  std::int64_t max_tokens_, num_kv_heads_, head_dim_;
+  at::TensorOptions options_;
   std::vector<at::Tensor> keys_, values_;
   std::vector<std::int64_t> lengths_;
   bool empty_ = true;

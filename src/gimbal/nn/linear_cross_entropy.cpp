@@ -12,11 +12,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "gimbal/base/error.h"
 #include "gimbal/nn/gemm.h"
 #include "gimbal/nn/simd.h"
+#include "gimbal/nn/softmax_row.h"
 
 namespace gimbal {
 namespace {
@@ -24,32 +24,11 @@ namespace {
 // Loss of one row of logits; with `keep_gradient`, logits become weight * (softmax - one-hot).
 GIMBAL_SIMD_CLONES double cross_entropy_row(float* logits, std::int64_t size, std::int64_t target,
                                             float weight, bool keep_gradient) {
-  float top[simd::kLanes];
-  for (float& lane : top) lane = -std::numeric_limits<float>::infinity();
-  std::int64_t i = 0;
-  for (; i + simd::kLanes <= size; i += simd::kLanes)
-    for (int j = 0; j < simd::kLanes; ++j) top[j] = logits[i + j] > top[j] ? logits[i + j] : top[j];
-  float largest = -std::numeric_limits<float>::infinity();
-  for (; i < size; ++i) largest = std::max(largest, logits[i]);
-  for (const float lane : top) largest = std::max(largest, lane);
-
   const float target_logit = logits[target];
-  float lanes[simd::kLanes] = {};
-  for (i = 0; i + simd::kLanes <= size; i += simd::kLanes)
-    for (int j = 0; j < simd::kLanes; ++j) {
-      const float e = simd::exp(logits[i + j] - largest);
-      logits[i + j] = e;
-      lanes[j] += e;
-    }
-  float sum = 0;
-  for (; i < size; ++i) {
-    logits[i] = simd::exp(logits[i] - largest);
-    sum += logits[i];
-  }
-  for (const float lane : lanes) sum += lane;
+  const auto [largest, sum] = start_softmax_row(logits, size);
   if (keep_gradient) {
     const float scale = weight / sum;
-    for (i = 0; i < size; ++i) logits[i] *= scale;
+    for (std::int64_t i = 0; i < size; ++i) logits[i] *= scale;
     logits[target] -= weight;
   }
   return static_cast<double>(weight) *

@@ -20,6 +20,9 @@ struct AdamWOptions {
   double beta1 = 0.9;
   double beta2 = 0.999;
   double eps = 1e-8;
+  /// Moments in page-locked memory of the host; they visit the device chunk by chunk in each step.
+  /// On a CPU device that is where they are anyway: nothing changes.
+  bool offload = false;
 };
 
 /// State of one shard, laid out like its values; saved in checkpoints. Undefined tensors for frozen
@@ -34,10 +37,11 @@ class AdamW {
   /// `shards` must outlive the optimizer.
   AdamW(std::vector<FlatShard>& shards, AdamWOptions options);
   /// One update of all shards that have gradients. rates[g] belongs to group g. Steps count from 1.
-  /// The caller tells the store afterwards (values_changed).
+  /// The caller tells the store afterwards (values_changed). Asynchronous on CUDA.
   void step(const std::vector<GroupRates>& rates);
 
-  std::vector<AdamWState>& states() { return states_; }
+  /// Per shard. Offloaded states are complete when this returns: it waits for the device.
+  std::vector<AdamWState>& states();
   std::int64_t step_count() const { return step_; }
   void set_step_count(std::int64_t step) { step_ = step; }
 

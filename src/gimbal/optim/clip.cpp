@@ -14,7 +14,8 @@ namespace {
 std::vector<at::Tensor> defined_gradients(const std::vector<FlatShard>& shards) {
   std::vector<at::Tensor> gradients;
   for (const FlatShard& shard : shards) {
-    if (shard.gradients.defined()) gradients.push_back(shard.gradients);
+    if (shard.gradients.defined() && shard.gradients.numel() > 0)
+      gradients.push_back(shard.gradients);
   }
   return gradients;
 }
@@ -47,6 +48,17 @@ at::Tensor global_norm(const std::vector<FlatShard>& shards) {
   std::vector<at::Tensor> norms;
   for (const at::Tensor& gradient : gradients) add_chunk_norms(gradient, norms);
   return at::linalg_vector_norm(at::cat(norms));
+}
+
+at::Tensor global_norm(const std::vector<FlatShard>& shards, Comm& world) {
+  if (world.size() == 1) return global_norm(shards);
+  std::vector<FlatShard> counted;
+  for (const FlatShard& shard : shards) {
+    if (shard.replica == 0) counted.push_back(shard);
+  }
+  const at::Tensor sum = global_norm(counted).square().to(world.device());
+  world.all_reduce_sum(sum, "gradient norm")->wait();
+  return sum.sqrt();
 }
 
 void clip_gradients(std::vector<FlatShard>& shards, const at::Tensor& norm, double max_norm) {

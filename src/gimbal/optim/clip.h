@@ -3,14 +3,18 @@
 
 #include <vector>
 
+#include "gimbal/parallel/comm.h"
 #include "gimbal/parallel/store.h"
 
 namespace gimbal {
 
-/// L2 norm over the gradients of all shards: 0-dim float64 on the shards' device (reading it
-/// synchronises). All ranks hold equal reduced gradients, so it needs no communication. Zero when
-/// nothing is trainable.
+/// L2 norm over the gradients of all shards, which may be empty: 0-dim float64 on the shards'
+/// device (reading it synchronises). Zero when nothing is trainable.
 at::Tensor global_norm(const std::vector<FlatShard>& shards);
+
+/// Of the whole model: each gradient counts once, on its replica 0. One all-reduce over `world`,
+/// all ranks of the mesh; the same bits on all of them. With one rank that of its shards.
+at::Tensor global_norm(const std::vector<FlatShard>& shards, Comm& world);
 
 /// Scales the gradients by min(1, max_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_
 /// does. No synchronisation. max_norm > 0.

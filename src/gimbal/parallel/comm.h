@@ -4,20 +4,35 @@
 #include <ATen/core/Tensor.h>
 
 #include <chrono>
+#include <cstdint>
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "gimbal/base/error.h"
 #include "gimbal/parallel/launch.h"
 
 namespace gimbal {
+
+/// A collective has failed or timed out. The first line names collective, what, rank, group and
+/// seconds, and the ranks that look dead or stuck; the last collectives of this rank follow.
+class CommError : public UserError {
+ public:
+  using UserError::UserError;
+};
 
 /// An operation under way.
 class CommWork {
  public:
   virtual ~CommWork() = default;
-  /// Makes the result usable by work that follows (on CPU: waits for it). Throws UserError naming
-  /// collective, name, rank and seconds on failure or timeout.
+  /// Makes the result usable by work that follows.
+  /// On CPU: waits for it. Throws CommError on failure, on timeout, and soon after another rank has
+  /// failed. After that nothing more can be done in any group: the process is expected to end.
+  /// On CUDA: holds back the current stream, not the host, and so cannot throw for what happens
+  /// later. After a failure or the timeout NCCL's watchdog ends the process from its own thread
+  /// (SIGABRT, no exception); what the terminate report of make_comm_world prints comes first. A
+  /// rank that only waits for the GPU notices another rank's failure by that timeout.
   virtual void wait() = 0;
 };
 
@@ -38,6 +53,32 @@ class Comm {
                                               const std::string& name) = 0;
   /// [size, ...] of every rank's tensor.
   virtual at::Tensor all_gather(const at::Tensor& tensor, const std::string& name) = 0;
+  /// `out`, flat, has size() times the values of `in`, rank by rank. Both must stay alive and
+  /// untouched until wait(); `in` may be this rank's part of `out`.
+  virtual std::unique_ptr<CommWork> all_gather_into(at::Tensor out, at::Tensor in,
+                                                    const std::string& name) = 0;
+  /// As all_gather_into for rows of dim 0 that differ in number: `in` holds rows_of_ranks[rank()]
+  /// rows, `out` those of all ranks, rank by rank. Ranks may have no rows. This default sends
+  /// copies through all_to_all; groups of processes copy nothing, or (NCCL) pad to the largest.
+  virtual std::unique_ptr<CommWork> all_gather_rows(at::Tensor out, at::Tensor in,
+                                                    const std::vector<std::int64_t>& rows_of_ranks,
+                                                    const std::string& name);
+  /// `out` is this rank's part, of size() equal ones, of the sum of every rank's flat `in`. `in`
+  /// may be overwritten; `out` may be this rank's part of it. The sum does not depend on who asks.
+  virtual std::unique_ptr<CommWork> reduce_scatter_sum(at::Tensor out, at::Tensor in,
+                                                       const std::string& name) = 0;
+  /// Rows of dim 0: `in` holds in_rows[r] rows for each rank r, `out` gets out_rows[r] from each.
+  /// Zero rows are allowed everywhere, also in all.
+  virtual std::unique_ptr<CommWork> all_to_all(at::Tensor out, at::Tensor in,
+                                               const std::vector<std::int64_t>& out_rows,
+                                               const std::vector<std::int64_t>& in_rows,
+                                               const std::string& name) = 0;
+  /// Between two ranks, not collective: messages from one rank to another arrive in the order in
+  /// which they were sent. Tensors without values are not sent. The tensor must stay alive and
+  /// untouched until wait().
+  virtual std::unique_ptr<CommWork> send(at::Tensor tensor, int to, const std::string& name) = 0;
+  virtual std::unique_ptr<CommWork> receive(at::Tensor tensor, int from,
+                                            const std::string& name) = 0;
   /// Returns when all ranks have called it.
   virtual void barrier(const std::string& name) = 0;
 };
@@ -48,12 +89,37 @@ std::vector<std::string> all_gather_bytes(Comm& comm, const std::string& bytes,
                                           const std::string& name);
 
 /// The group of one process: every call returns at once.
-std::unique_ptr<Comm> make_single_comm();
+std::unique_ptr<Comm> make_single_comm(const at::Device& device = at::kCPU);
+
+/// Everything that makes groups of the processes of a launch.
+class CommWorld {
+ public:
+  virtual ~CommWorld() = default;
+  /// The group of all processes.
+  virtual Comm& world() = 0;
+  /// A group of some of them, in this order; this rank is one of `ranks`. Collective over these
+  /// ranks; `name` is unique among all groups of the launch and goes into error messages. A group
+  /// of one costs nothing.
+  virtual std::unique_ptr<Comm> make_group(const std::string& name,
+                                           const std::vector<int>& ranks) = 0;
+  /// What errors add to the rank, e.g. "pp 1, dp_shard 0".
+  virtual void set_coordinates(const std::string& text) = 0;
+  /// To be called with an error that ends this rank, before it unwinds: the errors of the other
+  /// ranks then name its first line, and come within a second or two instead of after the timeout.
+  /// Not collective. Errors of collectives report themselves.
+  virtual void report_failure(const std::exception& error) noexcept = 0;
+};
 
 /// All processes of the launch: Gloo on CPU tensors, NCCL on CUDA tensors; one process needs
-/// neither. Collective. Throws UserError when not all processes arrive within `timeout` (rank 0
-/// names the missing ones), when the port is taken, and for a CUDA device with a torch without
-/// NCCL.
+/// neither. From then on std::terminate, also in a thread of Gloo (a message longer than its
+/// receiver expects) or NCCL, first tells the other ranks and prints the error and the last
+/// collectives to stderr. Collective. Throws UserError when not all processes arrive within
+/// `timeout` (rank 0 names the missing ones), when the port is taken, and for a CUDA device with a
+/// torch without NCCL.
+std::unique_ptr<CommWorld> make_comm_world(const LaunchInfo& launch, const at::Device& device,
+                                           std::chrono::milliseconds timeout);
+
+/// The world of make_comm_world alone, for programs that need no other group.
 std::unique_ptr<Comm> make_world_comm(const LaunchInfo& launch, const at::Device& device,
                                       std::chrono::milliseconds timeout);
 

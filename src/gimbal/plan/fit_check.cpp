@@ -14,8 +14,9 @@ namespace gimbal {
 namespace {
 
 enum RankPart { kStatePart, kGatheredPart, kActivationPart, kWorkspacePart, kMessagePart, kParts };
-constexpr std::array<const char*, kParts> kPartNames{
-    "parameters, gradients, optimizer", "gathered weights", "activations", "workspace", "messages"};
+constexpr std::array<const char*, kParts> kPartNames{"parameters, gradients, optimizer",
+                                                     "gathered weights and gradients",
+                                                     "activations", "workspace", "messages"};
 
 using RankBytes = std::array<Bytes, kParts>;
 

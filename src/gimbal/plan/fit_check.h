@@ -23,8 +23,8 @@ struct FitCheck {
   Bytes full_peak_bytes = 0;                      // of packs as full as other epochs may have
   Bytes capacity_bytes = 0;
   struct Part {
-    std::string name;  // "parameters, gradients, optimizer", "gathered weights", "activations",
-                       // "workspace", "messages"
+    std::string name;  // "parameters, gradients, optimizer", "gathered weights and gradients",
+                       // "activations", "workspace", "messages"
     Bytes bytes = 0;
   };
   std::vector<Part> parts;  // of the peak; they add up to it

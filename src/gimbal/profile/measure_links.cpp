@@ -1,6 +1,7 @@
 #include "gimbal/profile/measure_links.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/ones.h>
 
 #include <algorithm>
@@ -31,6 +32,49 @@ Seconds best_seconds(Comm& comm, const std::function<void()>& work) {
 /// Makes the result of asynchronous work visible to the host.
 void wait_for(const at::Tensor& tensor) { tensor.flatten()[0].item<float>(); }
 
+/// Calls in which every rank sends to the others at the same time.
+void measure_exchanges(Comm& comm, const at::Tensor& tensor, std::vector<LinkSample>& samples) {
+  const std::int64_t part = tensor.numel() / comm.size();
+  const auto ranks = static_cast<double>(comm.size());
+  const double part_bytes = 4.0 * static_cast<double>(part);
+  const at::Tensor whole = tensor.narrow(0, 0, part * comm.size());
+  const at::Tensor received = at::empty_like(whole);
+  samples.push_back({"reduce_scatter", part_bytes * ranks,
+                     best_seconds(comm,
+                                  [&] {
+                                    const at::Tensor out = received.narrow(0, 0, part);
+                                    comm.reduce_scatter_sum(out, whole, "links")->wait();
+                                    wait_for(out);
+                                  }),
+                     ranks - 1, part_bytes});
+  const std::vector<std::int64_t> rows(static_cast<std::size_t>(comm.size()), part);
+  samples.push_back({"all_to_all", part_bytes * ranks,
+                     best_seconds(comm,
+                                  [&] {
+                                    comm.all_to_all(received, whole, rows, rows, "links")->wait();
+                                    wait_for(received);
+                                  }),
+                     ranks - 1, part_bytes});
+  const int next = (comm.rank() + 1) % comm.size();
+  const int previous = (comm.rank() + comm.size() - 1) % comm.size();
+  samples.push_back({"send_receive", part_bytes * ranks,
+                     best_seconds(comm,
+                                  [&] {
+                                    const auto work =
+                                        comm.rank() % 2 == 0
+                                            ? comm.send(whole, next, "links")
+                                            : comm.receive(received, previous, "links");
+                                    const auto other =
+                                        comm.rank() % 2 == 0
+                                            ? comm.receive(received, previous, "links")
+                                            : comm.send(whole, next, "links");
+                                    work->wait();
+                                    other->wait();
+                                    wait_for(received);
+                                  }),
+                     1, part_bytes * ranks});
+}
+
 void measure_size(Comm& comm, std::int64_t numel, std::vector<LinkSample>& samples) {
   const at::TensorOptions options = at::TensorOptions().dtype(at::kFloat).device(comm.device());
   const at::Tensor tensor = at::ones({numel}, options);
@@ -54,6 +98,7 @@ void measure_size(Comm& comm, std::int64_t numel, std::vector<LinkSample>& sampl
                                     wait_for(tensor);
                                   }),
                      1, bytes});
+  measure_exchanges(comm, tensor, samples);
 }
 
 }  // namespace

@@ -11,8 +11,9 @@
 namespace gimbal {
 
 struct LinkSample {
-  std::string collective;  // "all_reduce", "all_gather", "broadcast"
-  double bytes = 0;        // of the whole reduced, gathered or sent tensor
+  std::string collective;  // "all_reduce", "all_gather", "broadcast", "reduce_scatter",
+                           // "all_to_all", "send_receive" (all ranks to their neighbours)
+  double bytes = 0;        // of the whole reduced, gathered, exchanged or sent tensor
   Seconds seconds = 0;     // the best of several
   /// A ring algorithm takes `steps` messages of `step_bytes` one after another.
   double steps = 0;
@@ -25,9 +26,9 @@ struct LinkMeasurements {
   double residual = 0;  // root mean square of (fitted / measured - 1)
 };
 
-/// Times all-reduce, all-gather and broadcast of 4 KiB to `largest_bytes` and fits latency and
-/// bandwidth of a link as gimbal/cost/communication.h uses them. Collective; the result is that of
-/// rank 0 on all ranks.
+/// Times all-reduce, all-gather, broadcast, reduce-scatter, all-to-all and send/receive of 4 KiB to
+/// `largest_bytes` and fits latency and bandwidth of a link as gimbal/cost/communication.h uses
+/// them. Collective; the result is that of rank 0 on all ranks.
 LinkMeasurements measure_links(Comm& comm, std::int64_t largest_bytes = std::int64_t{16} << 20);
 
 /// The link that explains the samples best (relative errors, nothing negative).

@@ -44,16 +44,19 @@ double head_forward_bytes(const ModelDesc& model, std::size_t head, const WorkSi
                           const MemorySetting& setting, bool weight_gradient) {
   const double wide = std::max(setting.compute_bytes, 4);
   const double both = setting.compute_bytes < 4 ? setting.compute_bytes + wide : wide;
-  const auto vocab = static_cast<double>(model.vocab_size);
-  const double rows = std::min(work.loss_rows, static_cast<double>(setting.loss_chunk_rows));
+  // The vocabulary is cut over tp ranks, which have the rows of all of them.
+  const double vocab = static_cast<double>(model.vocab_size) / setting.tp;
+  const double rows =
+      std::min(work.loss_rows * setting.tp, static_cast<double>(setting.loss_chunk_rows));
   double bytes = rows * vocab * both;
   if (!weight_gradient) return bytes;
   // The sum and the product that is added to it, in the compute dtype and as float32.
-  const double weight = head_weight_values(model, head);
+  const double weight = head_weight_values(model, head) / setting.tp;
   bytes += weight * (wide + both);
   // The product reads the logits transposed.
   if (setting.compute_bytes == 4 &&
-      gemm_copies_transposed(model.vocab_size, static_cast<std::int64_t>(weight / vocab),
+      gemm_copies_transposed(static_cast<std::int64_t>(vocab),
+                             static_cast<std::int64_t>(weight / vocab),
                              static_cast<std::int64_t>(rows))) {
     bytes += rows * vocab * wide;
   }
@@ -67,6 +70,10 @@ bool head_is_trained(const ModelDesc& model, std::size_t head, const std::vector
     if (model.blocks[i].kind == BlockKind::kTextEmbed) return !frozen[i];
   }
   return false;
+}
+
+int in_flight_of(const MemorySetting& setting, std::size_t block) {
+  return setting.in_flight.empty() ? 1 : setting.in_flight[block];
 }
 
 }  // namespace
@@ -85,14 +92,28 @@ MemoryEstimate estimate_training_memory(const ModelDesc& model, const WorkSize& 
   GIMBAL_CHECK_EQ(setting.frozen.size(), model.blocks.size());
   const double master = setting.master_bytes;
   const double compute = setting.compute_bytes;
+  const double shards = setting.dp_shard;
+  // Blocks use the master values themselves, or a copy in another dtype or gathered from shards.
+  const bool has_copy = setting.compute_bytes != setting.master_bytes || setting.dp_shard > 1;
   MemoryEstimate estimate;
+  double copies = 0, largest_copy = 0, largest_gradient = 0;
   for (std::size_t i = 0; i < model.blocks.size(); ++i) {
-    const auto num_parameters = static_cast<double>(model.blocks[i].num_parameters);
-    estimate.parameter_bytes += num_parameters * (master == compute ? master : master + compute);
+    if (in_flight_of(setting, i) == 0) continue;
+    const double values = static_cast<double>(model.blocks[i].num_parameters) / setting.tp;
+    estimate.parameter_bytes += values * master / shards;
+    if (has_copy) copies += values * compute;
+    largest_copy = std::max(largest_copy, values * compute);
     if (setting.frozen[i]) continue;
-    estimate.gradient_bytes += num_parameters * master;
-    estimate.optimizer_bytes += num_parameters * 2 * master;
+    largest_gradient = std::max(largest_gradient, values * master);
+    estimate.gradient_bytes += setting.reshard ? values * master / shards : values * master;
+    if (!setting.reshard && setting.dp_shard > 1)
+      estimate.gradient_bytes += values * master / shards;
+    estimate.optimizer_bytes += values * 2 * master / shards;
   }
+  const bool frees = setting.reshard && setting.dp_shard > 1;
+  // Two blocks are gathered at a time, and one has its whole gradient.
+  estimate.parameter_bytes += frees ? std::min(copies, 2 * largest_copy) : copies;
+  if (frees) estimate.gradient_bytes += largest_gradient;
   estimate.activation_bytes = peak_activation_bytes(model, work, setting);
   return estimate;
 }
@@ -102,31 +123,41 @@ double peak_activation_bytes(const ModelDesc& model, const WorkSize& work,
   GIMBAL_CHECK_EQ(setting.frozen.size(), model.blocks.size());
   GIMBAL_CHECK_EQ(setting.levels.size(), model.blocks.size());
   const std::vector<GradientNeed> needs = gradient_needs(model, setting.frozen);
+  const WorkSize own_work = 1.0 / (setting.sp * setting.tp) * work;
   const double compute = setting.compute_bytes;
-  double saved = 0;  // bytes, of the blocks up to this one
-  double peak = 0;
+  double others = 0;  // bytes that the other micro-batches under way have saved
+  double saved = 0;   // bytes of this one, of the blocks up to this one
+  double peak = 0;    // above `others`
   for (std::size_t i = 0; i < model.blocks.size(); ++i) {
+    const int in_flight = in_flight_of(setting, i);
+    if (in_flight == 0) continue;
     const BlockDesc& block = model.blocks[i];
+    const double num_parameters = static_cast<double>(block.num_parameters) / setting.tp;
     const bool trained_head =
         block.kind == BlockKind::kTextHead && head_is_trained(model, i, setting.frozen);
     const bool has_backward = needs[i].weights || needs[i].inputs || trained_head;
-    if (has_backward) saved += saved_values(block, work, setting.levels[i]) * compute;
+    if (has_backward) {
+      const double bytes = saved_values(block, own_work, setting.levels[i]) * compute;
+      saved += bytes;
+      others += bytes * (in_flight - 1);
+    }
     double moment = 0;
     if (has_backward) {
-      moment = (recomputed_values(block, work, setting.levels[i]) + gradient_values(block, work)) *
+      moment = (recomputed_values(block, own_work, setting.levels[i]) +
+                gradient_values(block, own_work)) *
                compute;
       // Gradients of parameters in the compute dtype, until they are added to the step's.
       if (setting.compute_bytes != setting.master_bytes && needs[i].weights)
-        moment += static_cast<double>(block.num_parameters) * compute;
+        moment += num_parameters * compute;
       // That of an embedding has all rows, whatever the batch; to be added it is widened whole.
       if (block.kind == BlockKind::kTextEmbed && needs[i].weights)
-        moment += static_cast<double>(block.num_parameters) * setting.master_bytes;
+        moment += num_parameters * setting.master_bytes;
     }
     if (block.kind == BlockKind::kTextHead)
-      moment = std::max(moment, head_forward_bytes(model, i, work, setting, trained_head));
+      moment = std::max(moment, head_forward_bytes(model, i, own_work, setting, trained_head));
     peak = std::max(peak, saved + moment);
   }
-  return peak;
+  return peak + others;
 }
 
 }  // namespace gimbal

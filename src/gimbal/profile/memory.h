@@ -14,13 +14,20 @@ std::int64_t resident_bytes();
 std::int64_t peak_resident_bytes();
 void reset_peak_resident_bytes();
 
-/// What decides the bytes that a rank holds when every rank has all parameters.
+/// What decides the bytes that a rank holds.
 struct MemorySetting {
   int master_bytes = 4;      // per value: parameters, gradients, moments
   int compute_bytes = 4;     // per value: activations, and a copy of the parameters if it differs
   std::vector<bool> frozen;  // per block: no gradients, no moments
   std::vector<Recompute> levels;        // per block
   std::int64_t loss_chunk_rows = 1024;  // rows of logits that exist at a time
+
+  /// Per block: micro-batches whose activations the rank holds at a time (check_schedule); 0: the
+  /// block is on another stage. Empty: 1 for all.
+  std::vector<int> in_flight;
+  // Ranks that share the rows of a pack, its products, and the state of parameters.
+  int sp = 1, tp = 1, dp_shard = 1;
+  bool reshard = false;  // weights are freed between uses and gradients kept as shards
 };
 
 struct MemoryEstimate {
@@ -40,7 +47,9 @@ MemoryEstimate estimate_training_memory(const ModelDesc& model, const WorkSize& 
 
 /// The most bytes of activations and their gradients that the tape holds: while the backward pass
 /// of a block runs, what the blocks up to it have saved (saved_values), what is computed again
-/// (recomputed_values) and gradients of activations. Blocks without backward hold nothing.
+/// (recomputed_values) and gradients of activations; in a pipeline also what the other
+/// micro-batches under way have saved. Blocks without backward hold nothing. Rows are shared by sp
+/// x tp ranks.
 double peak_activation_bytes(const ModelDesc& model, const WorkSize& work,
                              const MemorySetting& setting);
 

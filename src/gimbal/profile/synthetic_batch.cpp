@@ -4,6 +4,7 @@
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "gimbal/base/error.h"
 #include "gimbal/base/rng.h"
@@ -45,7 +46,6 @@ Batch synthetic_batch(const PackShape& pack, const Model& model, std::uint64_t s
   std::vector<float> weights;
   Batch batch;
   batch.text_cu_seqlens = {0};
-  std::int64_t num_tiles = 0;
   for (std::size_t s = 0; s < pack.size(); ++s) {
     const SampleShape& sample = pack[s];
     const std::int64_t first = batch.text_cu_seqlens.back();
@@ -69,7 +69,7 @@ Batch synthetic_batch(const PackShape& pack, const Model& model, std::uint64_t s
       targets.push_back(ids[static_cast<std::size_t>(first + i)]);
       weights.push_back(1.0F);
     }
-    num_tiles += sample.vision_rows;
+    batch.num_tiles += sample.vision_rows;
     batch.samples.push_back(static_cast<std::uint32_t>(s));
     batch.text_cu_seqlens.push_back(first + sample.tokens);
   }
@@ -79,8 +79,10 @@ Batch synthetic_batch(const PackShape& pack, const Model& model, std::uint64_t s
   batch.loss_rows_Q = at::tensor(loss_rows, at::kLong);
   batch.targets_Q = at::tensor(targets, at::kLong);
   batch.loss_weights_Q = at::tensor(weights, at::kFloat);
+  batch.image_rows = std::move(image_rows);
+  batch.loss_rows = std::move(loss_rows);
   if (model.image_token_id >= 0)
-    batch.pixels_ICYX = random_pixels(num_tiles, tile_size_of(model), rng);
+    batch.pixels_ICYX = random_pixels(batch.num_tiles, tile_size_of(model), rng);
   return batch;
 }
 

@@ -10,8 +10,8 @@
 namespace gimbal {
 namespace {
 
-/// Static bytes per rank: state, gathered copies of the two largest blocks under kReshard, and two
-/// messages of the largest micro-batch at each side of each cut.
+/// Static bytes per rank: state, gathered copies and whole gradients of the two largest blocks
+/// under kReshard, and two messages of the largest micro-batch at each side of each cut.
 std::vector<Bytes> step_static_bytes(const CostModel& costs, const StageLayout& layout,
                                      const Schedule& schedule, std::span<const WorkSize> work) {
   const auto ranks = static_cast<std::size_t>(schedule.num_ranks);

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "gimbal/base/error.h"
@@ -138,10 +139,8 @@ std::string media_name(const Dataset& dataset, std::uint32_t item) {
 // Every tile is written once, to its place in one tensor.
 void fill_pixels(const Dataset& dataset, const ImageProcessor& processor,
                  const std::vector<BatchSegment>& segments, Batch& batch) {
-  std::int64_t num_tiles = 0;
-  for (const BatchSegment& segment : segments) num_tiles += segment.tiles;
   const ImageProcessorConfig& config = processor.config();
-  batch.pixels_ICYX = at::empty({num_tiles, 3, config.height, config.width}, at::kFloat);
+  batch.pixels_ICYX = at::empty({batch.num_tiles, 3, config.height, config.width}, at::kFloat);
   auto* out = batch.pixels_ICYX.mutable_data_ptr<float>();
   for (const BatchSegment& segment : segments) {
     for (const std::uint32_t item : segment.media) {
@@ -165,30 +164,53 @@ void fill_pixels(const Dataset& dataset, const ImageProcessor& processor,
 
 Batch join(const Dataset& dataset, const ImageProcessor& processor,
            const std::vector<BatchSegment>& segments, std::span<const std::uint32_t> samples,
-           bool with_loss) {
+           bool with_loss, bool with_pixels) {
   Batch batch;
   batch.samples.assign(samples.begin(), samples.end());
+  for (const BatchSegment& segment : segments) batch.num_tiles += segment.tiles;
   fill_tokens(dataset, segments, batch);
   fill_loss(dataset, segments, with_loss, batch);
-  fill_pixels(dataset, processor, segments, batch);
+  keep_rows_on_host(batch);
+  if (with_pixels) fill_pixels(dataset, processor, segments, batch);
   return batch;
+}
+
+// Those that there are: text models have no pixels.
+std::vector<at::Tensor*> tensors_of(Batch& batch) {
+  std::vector<at::Tensor*> tensors{&batch.token_ids_T,   &batch.positions_T, &batch.pixels_ICYX,
+                                   &batch.image_rows_R,  &batch.loss_rows_Q, &batch.targets_Q,
+                                   &batch.loss_weights_Q};
+  std::erase_if(tensors, [](const at::Tensor* tensor) { return !tensor->defined(); });
+  return tensors;
+}
+
+std::vector<std::int64_t> to_vector(const at::Tensor& values) {
+  if (!values.defined()) return {};
+  const at::Tensor flat = values.contiguous();
+  const auto* begin = flat.const_data_ptr<std::int64_t>();
+  return {begin, begin + flat.numel()};
 }
 
 }  // namespace
 
+void keep_rows_on_host(Batch& batch) {
+  batch.image_rows = to_vector(batch.image_rows_R);
+  batch.loss_rows = to_vector(batch.loss_rows_Q);
+}
+
 Batch collate(const Dataset& dataset, const ImageProcessor& processor,
-              std::span<const std::uint32_t> samples) {
+              std::span<const std::uint32_t> samples, bool with_pixels) {
   std::vector<BatchSegment> segments;
   for (const std::uint32_t sample : samples) {
     GIMBAL_CHECK(sample < dataset.num_samples(), "sample ", sample, " of ", dataset.num_samples());
     segments.push_back(make_segment(dataset, sample, dataset.sample(sample).num_tokens));
   }
-  return join(dataset, processor, segments, samples, true);
+  return join(dataset, processor, segments, samples, true, with_pixels);
 }
 
 Batch collate_prompts(const Dataset& dataset, const ImageProcessor& processor,
                       std::span<const std::uint32_t> samples,
-                      std::span<const std::uint32_t> num_tokens) {
+                      std::span<const std::uint32_t> num_tokens, bool with_pixels) {
   GIMBAL_CHECK_EQ(samples.size(), num_tokens.size());
   std::vector<BatchSegment> segments;
   for (std::size_t i = 0; i < samples.size(); ++i) {
@@ -196,17 +218,30 @@ Batch collate_prompts(const Dataset& dataset, const ImageProcessor& processor,
                  dataset.num_samples());
     segments.push_back(make_segment(dataset, samples[i], num_tokens[i]));
   }
-  return join(dataset, processor, segments, samples, false);
+  return join(dataset, processor, segments, samples, false, with_pixels);
 }
 
 Batch to_device(const Batch& batch, const at::Device& device) {
+  // Towards the host a copy that nobody waits for would be read too early.
+  const bool non_blocking = !device.is_cpu();
   Batch moved = batch;
-  for (at::Tensor* tensor :
-       {&moved.token_ids_T, &moved.positions_T, &moved.pixels_ICYX, &moved.image_rows_R,
-        &moved.loss_rows_Q, &moved.targets_Q, &moved.loss_weights_Q}) {
-    if (tensor->defined()) *tensor = tensor->to(device);  // text models have no pixels
-  }
+  for (at::Tensor* tensor : tensors_of(moved))
+    *tensor = tensor->to(tensor->options().device(device), non_blocking);
   return moved;
+}
+
+Batch to_pinned(const Batch& batch) {
+  Batch pinned = batch;
+  for (at::Tensor* tensor : tensors_of(pinned)) {
+    const at::Tensor pageable = tensor->contiguous();
+    GIMBAL_CHECK(pageable.is_cpu(), "a batch that is to be page-locked is on ",
+                 pageable.device().str());
+    *tensor = at::empty(pageable.sizes(), pageable.options().pinned_memory(true));
+    // A plain copy: at::copy_ would start torch's threads in each worker.
+    if (pageable.nbytes() > 0)
+      std::memcpy(tensor->mutable_data_ptr(), pageable.const_data_ptr(), pageable.nbytes());
+  }
+  return pinned;
 }
 
 }  // namespace gimbal

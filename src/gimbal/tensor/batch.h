@@ -20,27 +20,39 @@ struct Batch {
   at::Tensor token_ids_T;                     // int64
   at::Tensor positions_T;                     // int64, restart at each sample
   std::vector<std::int64_t> text_cu_seqlens;  // host, num samples + 1
-  at::Tensor pixels_ICYX;                     // float32; zero tiles when no sample has a picture
-  at::Tensor image_rows_R;    // int64: rows of T that visual rows fill, in the order of the tiles
-  at::Tensor loss_rows_Q;     // int64: rows of T whose next token is a target
-  at::Tensor targets_Q;       // int64
+  std::int64_t num_tiles = 0;                 // I, also where the pixels are not read
+  at::Tensor pixels_ICYX;   // float32; zero tiles when no sample has a picture; undefined: not read
+  at::Tensor image_rows_R;  // int64: rows of T that visual rows fill, in the order of the tiles
+  at::Tensor loss_rows_Q;   // int64: rows of T whose next token is a target
+  at::Tensor targets_Q;     // int64
   at::Tensor loss_weights_Q;  // float32
+  // The same rows on the host, ascending: where the ranks that share a pack cut them.
+  std::vector<std::int64_t> image_rows;
+  std::vector<std::int64_t> loss_rows;
 
   std::int64_t num_tokens() const { return text_cu_seqlens.empty() ? 0 : text_cu_seqlens.back(); }
 };
 
 /// Reads, decodes and resizes the media of the samples and joins them. An empty `samples` gives a
 /// batch of zero rows. Throws UserError that names the sample and the file.
+/// `with_pixels` false: for a rank that has no use for them.
 Batch collate(const Dataset& dataset, const ImageProcessor& processor,
-              std::span<const std::uint32_t> samples);
+              std::span<const std::uint32_t> samples, bool with_pixels = true);
 
 /// Only the first `num_tokens[i]` tokens of each sample and the media that lie in them: prompts for
 /// generation.
 Batch collate_prompts(const Dataset& dataset, const ImageProcessor& processor,
                       std::span<const std::uint32_t> samples,
-                      std::span<const std::uint32_t> num_tokens);
+                      std::span<const std::uint32_t> num_tokens, bool with_pixels = true);
 
-/// The same batch with its tensors on `device`.
+/// Fills image_rows and loss_rows from the tensors, which are on the CPU.
+void keep_rows_on_host(Batch& batch);
+
+/// The same batch with its tensors on `device`. From page-locked memory to an accelerator the
+/// copies run beside the host, before what follows on the current stream; `batch` may go meanwhile.
 Batch to_device(const Batch& batch, const at::Device& device);
+
+/// A copy in page-locked host memory; only where torch has an accelerator.
+Batch to_pinned(const Batch& batch);
 
 }  // namespace gimbal

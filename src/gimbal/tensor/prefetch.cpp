@@ -25,6 +25,8 @@ struct Prefetcher::State {
   const ImageProcessor& processor;
   const std::uint64_t depth;
   const NextRequest next_request;
+  const bool with_pixels;
+  const bool pinned;
 
   std::mutex mutex;
   std::condition_variable room;       // workers wait: a place is free, or stopping
@@ -38,11 +40,14 @@ struct Prefetcher::State {
   double wait_seconds = 0.0;
   std::vector<std::thread> workers;
 
-  State(const Dataset& data, const ImageProcessor& images, int max_ahead, NextRequest request)
+  State(const Dataset& data, const ImageProcessor& images, int max_ahead, NextRequest request,
+        bool pixels, bool page_locked)
       : dataset(data),
         processor(images),
         depth(static_cast<std::uint64_t>(max_ahead)),
-        next_request(std::move(request)) {}
+        next_request(std::move(request)),
+        with_pixels(pixels),
+        pinned(page_locked) {}
 
   void stop() {
     {
@@ -81,13 +86,18 @@ struct Prefetcher::State {
     return more;
   }
 
+  Batch make_batch(const std::vector<std::uint32_t>& samples) const {
+    Batch batch = collate(dataset, processor, samples, with_pixels);
+    return pinned ? to_pinned(batch) : batch;
+  }
+
   void work() {
     std::vector<std::uint32_t> samples;
     std::uint64_t number = 0;
     while (take_request(samples, number)) {
       Result result;
       try {
-        result.batch = collate(dataset, processor, samples);
+        result.batch = make_batch(samples);
       } catch (...) {
         result.error = std::current_exception();
       }
@@ -101,8 +111,10 @@ struct Prefetcher::State {
 };
 
 Prefetcher::Prefetcher(const Dataset& dataset, const ImageProcessor& processor, int num_workers,
-                       int depth, NextRequest next_request)
-    : state_(std::make_unique<State>(dataset, processor, depth, std::move(next_request))) {
+                       int depth, NextRequest next_request, bool with_pixels,
+                       const at::Device& target)
+    : state_(std::make_unique<State>(dataset, processor, depth, std::move(next_request),
+                                     with_pixels, !target.is_cpu())) {
   GIMBAL_CHECK(num_workers >= 0 && depth >= 1, "", num_workers, " workers, depth ", depth);
   try {
     for (int i = 0; i < num_workers; ++i)
@@ -127,7 +139,7 @@ bool Prefetcher::next(Batch& batch) {
     if (state.ended) return false;
     state.ended = true;  // stays so when next_request throws
     state.ended = !state.next_request(samples);
-    if (!state.ended) batch = collate(state.dataset, state.processor, samples);
+    if (!state.ended) batch = state.make_batch(samples);
     state.wait_seconds += seconds();
     return !state.ended;
   }

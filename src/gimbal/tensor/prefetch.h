@@ -18,8 +18,11 @@ class Prefetcher {
   /// follows.
   using NextRequest = std::function<bool(std::vector<std::uint32_t>& samples)>;
 
+  /// `with_pixels`: as for collate. `target`: where the batches go next; for an accelerator they
+  /// are made in page-locked memory, from which to_device copies without waiting.
   Prefetcher(const Dataset& dataset, const ImageProcessor& processor, int num_workers, int depth,
-             NextRequest next_request);
+             NextRequest next_request, bool with_pixels = true,
+             const at::Device& target = at::kCPU);
   ~Prefetcher();
 
   /// The next batch, or an exception of its preparation. Waits when it is not ready. False at the

@@ -13,6 +13,7 @@
 #include "gimbal/checkpoint/hf_folder.h"
 #include "gimbal/plan/packed_work.h"
 #include "gimbal/tensor/dtype.h"
+#include "gimbal/train/layout/placement.h"
 #include "gimbal/train/weights.h"
 
 namespace gimbal {
@@ -24,6 +25,13 @@ at::Device choose_device(DeviceKind kind, int local_rank) {
       kind != DeviceKind::kCuda || has_cuda,
       "train.device=cuda, but no CUDA device is usable here. Use train.device=auto or cpu.");
   if (kind == DeviceKind::kCpu || !has_cuda) return at::Device(at::kCPU);
+  const auto visible = static_cast<int>(at::getNumGPUs());
+  // A launcher may show each process a GPU of its own.
+  if (visible == 1) return at::Device(at::kCUDA, 0);
+  GIMBAL_USER_CHECK(local_rank < visible, "this process is number ", local_rank,
+                    " on its machine (LOCAL_RANK), but only ", visible,
+                    " CUDA devices are visible. Start at most one process per device, or set "
+                    "train.device=cpu.");
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank));
 }
 
@@ -69,9 +77,10 @@ Runtime make_runtime(DeviceKind device, std::int64_t threads, double timeout_sec
   at::set_num_threads(static_cast<int>(threads));
   // A rank whose partner has died must report it, and not be ended by its closed socket.
   if (runtime.launch.world_size > 1) std::signal(SIGPIPE, SIG_IGN);
-  runtime.comm =
-      make_world_comm(runtime.launch, runtime.device,
+  runtime.groups =
+      make_comm_world(runtime.launch, runtime.device,
                       std::chrono::milliseconds(static_cast<std::int64_t>(timeout_seconds * 1000)));
+  runtime.comm = &runtime.groups->world();
   return runtime;
 }
 
@@ -85,21 +94,31 @@ at::ScalarType export_dtype(DType dtype) {
   return dtype == DType::kBFloat16 ? at::kBFloat16 : at::kFloat;
 }
 
-Model make_model_of_folder(const std::filesystem::path& folder) {
+Model make_model_of_folder(const std::filesystem::path& folder, const Ports& ports) {
   const std::filesystem::path config = folder / "config.json";
   GIMBAL_USER_CHECK(std::filesystem::is_directory(folder), "model folder '", folder.string(),
                     "' does not exist");
   GIMBAL_USER_CHECK(std::filesystem::exists(config), "model folder '", folder.string(),
                     "' has no config.json. Give the folder of a Hugging Face model.");
-  return make_model(read_json(config), config.string());
+  return make_model(read_json(config), config.string(), ports);
 }
 
-BuiltModel load_model(const std::filesystem::path& folder, DType dtype, Runtime& runtime) {
-  BuiltModel built{make_model_of_folder(folder), folder, compute_dtype(dtype), nullptr};
+BuiltModel load_model(const std::filesystem::path& folder, DType dtype, Runtime& runtime,
+                      const Placement* placement) {
+  const Ports ports = placement == nullptr ? local_ports() : placement->ports();
+  BuiltModel built{make_model_of_folder(folder, ports), folder, compute_dtype(dtype), nullptr};
   freeze_parameters(built.model, {"*"});
-  built.store =
-      make_replicated_store(built.model.blocks, *runtime.comm, master_dtype(dtype), built.compute,
-                            runtime.device, [](const Parameter&) { return 0; });
+  StoreSetup setup;
+  if (placement != nullptr) {
+    setup = placement->store_setup(built.model);
+  } else {
+    setup.replicas = setup.whole_replicas = runtime.comm;
+  }
+  setup.master = master_dtype(dtype);
+  setup.compute = built.compute;
+  setup.device = runtime.device;
+  setup.group_of = [](const Parameter&) { return 0; };
+  built.store = make_sharded_store(built.model.blocks, setup);
   load_hf_weights(built.model, *built.store, folder);
   return built;
 }

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,17 +15,23 @@
 #include "gimbal/parallel/comm.h"
 #include "gimbal/parallel/store.h"
 #include "gimbal/tensor/image_processor.h"
+#include "gimbal/train/data/step_plan.h"
 #include "gimbal/train/parameter_groups.h"
-#include "gimbal/train/step_plan.h"
 
 namespace gimbal {
+
+class Placement;
 
 /// The machine side of a process: how it was started, its device, its group. Made once, shared by
 /// all stages.
 struct Runtime {
   LaunchInfo launch;
   at::Device device{at::kCPU};
-  std::unique_ptr<Comm> comm;
+  std::unique_ptr<CommWorld> groups;
+  Comm* comm = nullptr;    // of all processes
+  int num_placements = 0;  // made so far, on all ranks alike
+  /// Exports of finished stages on rank 0, under way in threads that do not communicate.
+  std::vector<std::future<void>> exports;
 
   bool is_main() const { return launch.rank == 0; }
 };
@@ -39,7 +46,7 @@ at::ScalarType master_dtype(DType dtype);
 /// Of an exported folder: bfloat16 for bfloat16 runs, else float32.
 at::ScalarType export_dtype(DType dtype);
 
-/// A model folder's model with all parameters in a replicated store.
+/// A model folder's model with its parameters in a store.
 struct BuiltModel {
   Model model;
   std::filesystem::path folder;
@@ -48,9 +55,11 @@ struct BuiltModel {
 };
 
 /// Reads config.json of the folder. No values are loaded.
-Model make_model_of_folder(const std::filesystem::path& folder);
-/// For evaluation and generation: weights loaded, nothing trainable.
-BuiltModel load_model(const std::filesystem::path& folder, DType dtype, Runtime& runtime);
+Model make_model_of_folder(const std::filesystem::path& folder, const Ports& ports = local_ports());
+/// For evaluation and generation: weights loaded, nothing trainable. `placement`: how the model is
+/// spread over the processes; must outlive what is returned. Null: every process has all of it.
+BuiltModel load_model(const std::filesystem::path& folder, DType dtype, Runtime& runtime,
+                      const Placement* placement = nullptr);
 
 /// Throws UserError when the dataset was made for another tokenizer, image token or visual token
 /// count than the model has.

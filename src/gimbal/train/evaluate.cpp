@@ -6,13 +6,15 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <span>
 #include <sstream>
 
 #include "gimbal/balance/pack/methods.h"
 #include "gimbal/base/file.h"
 #include "gimbal/tensor/prefetch.h"
 #include "gimbal/train/generate.h"
-#include "gimbal/train/tape.h"
+#include "gimbal/train/stop_agreement.h"
+#include "gimbal/train/tape/forward_runner.h"
 
 namespace gimbal {
 namespace {
@@ -64,14 +66,18 @@ std::string in_sample_order(const std::vector<std::string>& parts) {
 class Evaluation {
  public:
   Evaluation(const Dataset& dataset, const Model& model, ParameterStore& store,
-             at::ScalarType dtype, Runtime& runtime, const EvaluateOptions& options)
+             at::ScalarType dtype, Runtime& runtime, const EvaluateOptions& options,
+             const Placement* placement)
       : dataset_(dataset),
         model_(model),
-        store_(store),
+        runner_(placement == nullptr ? ForwardRunner(model, store)
+                                     : ForwardRunner(model, store, *placement, dtype)),
+        placement_(placement),
         dtype_(dtype),
         runtime_(runtime),
         options_(options),
         processor_(dataset.image_processor()),
+        stop_(*runtime.comm),
         samples_(choose_samples(dataset, options.max_samples)) {}
 
   EvaluationResult run() {
@@ -80,7 +86,7 @@ class Evaluation {
     EvaluationResult result;
     result.samples = samples_.size();
     measure_loss(result);
-    if (options_.generate) measure_answers(result);
+    if (options_.generate && !result.interrupted) measure_answers(result);
     result.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return result;
@@ -96,16 +102,36 @@ class Evaluation {
     runtime_.comm->all_reduce_sum(values, name)->wait();
     return values.to(at::kCPU);
   }
-  std::size_t rank() const { return static_cast<std::size_t>(runtime_.comm->rank()); }
-  std::size_t world() const { return static_cast<std::size_t>(runtime_.comm->size()); }
+  /// Among the ranks that have packs of their own.
+  std::size_t rank() const {
+    return static_cast<std::size_t>(placement_ == nullptr ? runtime_.comm->rank()
+                                                          : placement_->mesh().data_rank());
+  }
+  std::size_t world() const {
+    return static_cast<std::size_t>(placement_ == nullptr ? runtime_.comm->size()
+                                                          : placement_->mesh().num_data_ranks());
+  }
+  /// Of the ranks that share a pack, one counts what all of them know.
+  bool counts() const { return placement_ == nullptr || placement_->is_first_of_pack(); }
+  bool needs_pixels() const {
+    return placement_ == nullptr || placement_->needs_pixels(model_.desc);
+  }
+  /// How often each rank takes one of `total` things. In the last round some ranks have none left.
+  std::size_t num_rounds(std::size_t total) const { return (total + world() - 1) / world(); }
+  /// Whether this rank runs a pass in the round, maybe one of nothing for the sake of others.
+  bool has_pass(std::size_t round, std::size_t total) const {
+    return runner_.needs_equal_counts() || rank() + round * world() < total;
+  }
 
   const Dataset& dataset_;
   const Model& model_;
-  ParameterStore& store_;
+  ForwardRunner runner_;
+  const Placement* placement_;
   at::ScalarType dtype_;
   Runtime& runtime_;
   const EvaluateOptions& options_;
   ImageProcessor processor_;
+  StopAgreement stop_;
   std::vector<std::uint32_t> samples_;
 };
 
@@ -124,21 +150,32 @@ void Evaluation::measure_loss(EvaluationResult& result) {
   }
   const Packs packs = window_packs(PackLimits(sizes, caps, {}), samples_);
 
-  std::size_t next_pack = rank();
-  Prefetcher prefetcher(dataset_, processor_, static_cast<int>(options_.workers), 4,
-                        [&](std::vector<std::uint32_t>& out) {
-                          if (next_pack >= packs.size()) return false;
-                          out.assign(packs[next_pack].begin(), packs[next_pack].end());
-                          next_pack += world();
-                          return true;
-                        });
+  const std::size_t num = packs.size();
+  std::size_t next_round = 0;
+  Prefetcher prefetcher(
+      dataset_, processor_, static_cast<int>(options_.workers), 4,
+      [&](std::vector<std::uint32_t>& out) {
+        const std::size_t round = next_round++;
+        if (round >= num_rounds(num) || !has_pass(round, num)) return false;
+        out.clear();
+        const std::size_t pack = rank() + round * world();
+        if (pack < num) out.assign(packs[pack].begin(), packs[pack].end());
+        return true;
+      },
+      needs_pixels(), runtime_.device);
   double loss_sum = 0;
   double loss_tokens = 0;
-  for (Batch batch; prefetcher.next(batch);) {
+  Batch batch;
+  for (std::size_t round = 0; round < num_rounds(num); ++round) {
+    result.interrupted = stop_.stops();
+    if (result.interrupted) return;
+    if (!prefetcher.next(batch)) continue;
     const Batch placed = to_device(batch, runtime_.device);
     const PassContext context{placed, PassKind::kLoss, nullptr, options_.loss_chunk_rows};
-    loss_sum += run_forward(model_, store_, context).loss.item<double>();
-    loss_tokens += static_cast<double>(placed.loss_rows_Q.numel());
+    const at::Tensor loss = runner_.run(context).loss;
+    if (loss.defined() && (placement_ == nullptr || placement_->counts_loss()))
+      loss_sum += loss.item<double>();
+    if (counts()) loss_tokens += static_cast<double>(placed.loss_rows_Q.numel());
   }
   const at::Tensor sums =
       sum_over_ranks(at::tensor({loss_sum, loss_tokens}, at::kDouble), "evaluation loss");
@@ -186,12 +223,13 @@ std::uint64_t Evaluation::generate_group(const std::vector<Turn>& group, std::st
     longest = std::max(longest, references.back().size());
   }
   const Batch prompts =
-      to_device(collate_prompts(dataset_, processor_, samples, prompt_tokens), runtime_.device);
+      to_device(collate_prompts(dataset_, processor_, samples, prompt_tokens, needs_pixels()),
+                runtime_.device);
   GenerateOptions options;
   options.max_new_tokens =
       std::min(options_.max_new_tokens, static_cast<std::int64_t>(longest) + 1);
   options.eos_token_ids = dataset_.model().eos_token_ids;
-  const std::vector<Answer> answers = generate(model_, store_, prompts, dtype_, options);
+  const std::vector<Answer> answers = generate(model_, runner_, prompts, dtype_, options);
   std::uint64_t matches = 0;
   for (std::size_t i = 0; i < group.size(); ++i) {
     const bool match = answers[i].ended && answers[i].tokens == references[i];
@@ -212,9 +250,19 @@ void Evaluation::measure_answers(EvaluationResult& result) {
   std::string lines;
   double answers = 0;
   double matches = 0;
-  for (std::size_t i = rank(); i < groups.size(); i += world()) {
-    matches += static_cast<double>(generate_group(groups[i], lines));
-    answers += static_cast<double>(groups[i].size());
+  const std::vector<Turn> nothing;
+  for (std::size_t round = 0; round < num_rounds(groups.size()); ++round) {
+    result.interrupted = stop_.stops();
+    if (result.interrupted) return;
+    if (!has_pass(round, groups.size())) continue;
+    const std::size_t i = rank() + round * world();
+    const std::vector<Turn>& group = i < groups.size() ? groups[i] : nothing;
+    matches += static_cast<double>(generate_group(group, lines));
+    answers += static_cast<double>(group.size());
+  }
+  if (!counts()) {
+    answers = matches = 0;
+    lines.clear();
   }
   const at::Tensor sums =
       sum_over_ranks(at::tensor({answers, matches}, at::kDouble), "evaluation answers");
@@ -253,9 +301,24 @@ Json to_json(const EvaluationResult& result, const EvaluateOptions& options) {
   return json;
 }
 
+RunLayout layout_for_evaluation(const Recipe& recipe, const Dataset& dataset,
+                                const ModelDesc& model, int world_size) {
+  // Cuts need the proportions of the work only.
+  LayoutWork work;
+  for (std::uint32_t i = 0; i < dataset.num_samples(); ++i)
+    work.mean = work.mean + work_of_samples(dataset, std::span(&i, 1));
+  work.frozen.assign(model.blocks.size(), true);
+  work.levels.assign(model.blocks.size(), Recompute::kKeep);
+  return make_run_layout(recipe.parallel, model, work, world_size, recipe.model.path);
+}
+
 EvaluationResult evaluate(const Dataset& dataset, const Model& model, ParameterStore& store,
-                          at::ScalarType dtype, Runtime& runtime, const EvaluateOptions& options) {
-  return Evaluation(dataset, model, store, dtype, runtime, options).run();
+                          at::ScalarType dtype, Runtime& runtime, const EvaluateOptions& options,
+                          const Placement* placement) {
+  // Ranks that hold other samples would add up losses of two datasets, or run unequally many passes
+  // and wait for each other.
+  check_same_on_all_ranks(*runtime.comm, dataset.fingerprint(), "evaluation dataset (data.eval)");
+  return Evaluation(dataset, model, store, dtype, runtime, options, placement).run();
 }
 
 }  // namespace gimbal

@@ -1,16 +1,30 @@
-// A run folder's newest checkpoint as a Hugging Face model folder.
+// Checkpoints as Hugging Face model folders.
 #pragma once
+
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
+#include "gimbal/models/model.h"
 #include "gimbal/train/build.h"
 
 namespace gimbal {
 
-/// Reads RUN/recipe.yaml and the newest complete checkpoint (of the last stage that has one).
+/// Writes a folder that transformers loads, from a checkpoint of any mesh and without storage for
+/// the model: parameter after parameter from the mapped files, in `dtype`. `model`: of the run; its
+/// parameters need not be whole. Tokenizer and processor files come from `origin`. Throws UserError
+/// for a checkpoint of another model and for what cannot be written. Not collective; one rank of a
+/// run that has the checkpoint verified (saved or loaded it) is enough.
+void export_checkpoint(const std::filesystem::path& checkpoint, const Model& model,
+                       at::ScalarType dtype, const std::filesystem::path& origin,
+                       const std::filesystem::path& folder);
+
+/// Reads RUN/recipe.yaml and a checkpoint (of the last stage that has one): the newest complete
+/// one, or the one of the folder name `checkpoint` ("step-00000100") when that is not empty.
 /// Returns the checkpoint's step. Throws UserError when there is none.
-std::int64_t export_run(const std::filesystem::path& run, const std::filesystem::path& out,
-                        Runtime& runtime);
+std::int64_t export_run(const std::filesystem::path& run, const std::string& checkpoint,
+                        const std::filesystem::path& out);
 
 }  // namespace gimbal

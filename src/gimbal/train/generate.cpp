@@ -10,10 +10,19 @@
 #include <algorithm>
 
 #include "gimbal/base/rng.h"
-#include "gimbal/train/tape.h"
+#include "gimbal/train/tape/tape.h"
 
 namespace gimbal {
 namespace {
+
+/// No pictures and no loss rows.
+void fill_without_media(Batch& batch, const Batch& prompts) {
+  if (prompts.pixels_ICYX.defined()) batch.pixels_ICYX = prompts.pixels_ICYX.narrow(0, 0, 0);
+  batch.image_rows_R = at::empty({0}, prompts.image_rows_R.options());
+  batch.loss_rows_Q = at::empty({0}, prompts.loss_rows_Q.options());
+  batch.targets_Q = at::empty({0}, prompts.targets_Q.options());
+  batch.loss_weights_Q = at::empty({0}, prompts.loss_weights_Q.options());
+}
 
 /// One token per sequence at the end of what the cache holds.
 Batch next_token_batch(const Batch& prompts, const at::Tensor& tokens_B, const KvCache& cache) {
@@ -24,12 +33,20 @@ Batch next_token_batch(const Batch& prompts, const at::Tensor& tokens_B, const K
   batch.token_ids_T = tokens_B.to(device);
   batch.positions_T = at::tensor(cache.lengths(), at::kLong).to(device);
   for (std::int64_t i = 0; i <= num_sequences; ++i) batch.text_cu_seqlens.push_back(i);
-  batch.pixels_ICYX = prompts.pixels_ICYX.narrow(0, 0, 0);
-  batch.image_rows_R = at::empty({0}, prompts.image_rows_R.options());
-  batch.loss_rows_Q = at::empty({0}, prompts.loss_rows_Q.options());
-  batch.targets_Q = at::empty({0}, prompts.targets_Q.options());
-  batch.loss_weights_Q = at::empty({0}, prompts.loss_weights_Q.options());
+  fill_without_media(batch, prompts);
   return batch;
+}
+
+/// Passes without sequences for as long as other ranks need passes.
+void run_along(const ForwardRunner& runner, const Batch& prompts) {
+  while (runner.any(false)) {
+    Batch nothing;
+    nothing.token_ids_T = prompts.token_ids_T.narrow(0, 0, 0);
+    nothing.positions_T = prompts.positions_T.narrow(0, 0, 0);
+    nothing.text_cu_seqlens = {0};
+    fill_without_media(nothing, prompts);
+    runner.run({nothing, PassKind::kNextLogits});
+  }
 }
 
 std::int64_t draw_token(const float* probabilities, const std::int64_t* ids, std::int64_t count,
@@ -73,23 +90,29 @@ at::Tensor choose_tokens(const at::Tensor& logits_BV, const SamplingOptions& opt
 std::vector<Answer> generate(const Model& model, ParameterStore& store, const Batch& prompts,
                              at::ScalarType dtype, const GenerateOptions& options,
                              const OnToken& on_token) {
+  return generate(model, ForwardRunner(model, store), prompts, dtype, options, on_token);
+}
+
+std::vector<Answer> generate(const Model& model, const ForwardRunner& runner, const Batch& prompts,
+                             at::ScalarType dtype, const GenerateOptions& options,
+                             const OnToken& on_token) {
   const std::size_t num_sequences = prompts.text_cu_seqlens.size() - 1;
   std::vector<Answer> answers(num_sequences);
-  if (num_sequences == 0) return answers;
   std::vector<std::int64_t> lengths;
   for (std::size_t b = 0; b < num_sequences; ++b) {
     lengths.push_back(prompts.text_cu_seqlens[b + 1] - prompts.text_cu_seqlens[b]);
   }
-  const std::int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+  const std::int64_t longest = lengths.empty() ? 0 : *std::ranges::max_element(lengths);
   KvCache cache(model.cache.num_layers, static_cast<std::int64_t>(num_sequences),
                 longest + options.max_new_tokens, model.cache.num_kv_heads, model.cache.head_dim,
                 at::TensorOptions().dtype(dtype).device(prompts.token_ids_T.device()));
 
   PassContext context{prompts, PassKind::kNextLogits, &cache};
-  at::Tensor logits_BV = run_forward(model, store, context).logits;
+  at::Tensor logits_BV;
+  if (num_sequences > 0 || runner.needs_equal_counts()) logits_BV = runner.run(context).logits;
   cache.advance(lengths);
   std::size_t running = num_sequences;
-  for (std::int64_t step = 0; step < options.max_new_tokens; ++step) {
+  for (std::int64_t step = 0; running > 0; ++step) {
     const at::Tensor tokens =
         choose_tokens(logits_BV, options.sampling, static_cast<std::uint64_t>(step));
     for (std::size_t b = 0; b < num_sequences; ++b) {
@@ -105,12 +128,14 @@ std::vector<Answer> generate(const Model& model, ParameterStore& store, const Ba
       answer.tokens.push_back(token);
       if (on_token) on_token(b, token);
     }
-    if (running == 0 || step + 1 == options.max_new_tokens) break;
+    if (running == 0 || step + 1 >= options.max_new_tokens) break;
+    runner.any(true);
     const Batch next = next_token_batch(prompts, tokens, cache);
     PassContext next_context{next, PassKind::kNextLogits, &cache};
-    logits_BV = run_forward(model, store, next_context).logits;
+    logits_BV = runner.run(next_context).logits;
     cache.advance(std::vector<std::int64_t>(num_sequences, 1));
   }
+  run_along(runner, prompts);
   return answers;
 }
 

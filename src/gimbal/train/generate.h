@@ -7,6 +7,7 @@
 
 #include "gimbal/models/model.h"
 #include "gimbal/parallel/store.h"
+#include "gimbal/train/tape/forward_runner.h"
 
 namespace gimbal {
 
@@ -34,6 +35,12 @@ struct Answer {
 using OnToken = std::function<void(std::size_t sequence, std::int64_t token)>;
 
 /// Continues every sample of `prompts` (a batch of whole prompts). Runs without gradients.
+/// Collective over the ranks of the runner, all of which get the answers; ranks that need equally
+/// many passes go on until the last of them has its answers.
+std::vector<Answer> generate(const Model& model, const ForwardRunner& runner, const Batch& prompts,
+                             at::ScalarType dtype, const GenerateOptions& options,
+                             const OnToken& on_token = {});
+/// In a process that has the whole model.
 std::vector<Answer> generate(const Model& model, ParameterStore& store, const Batch& prompts,
                              at::ScalarType dtype, const GenerateOptions& options,
                              const OnToken& on_token = {});

@@ -140,6 +140,12 @@ void measure_optimizer(const Recipe& recipe, MeasuredModel& measured, const Para
   table.step_overhead = fitted.line.base;
 }
 
+/// The model or the optimizer state of such a run is not whole on the device.
+bool is_divided(const ParallelConfig& parallel) {
+  return parallel.pp > 1 || parallel.dp_shard > 1 || parallel.sp > 1 || parallel.tp > 1 ||
+         parallel.offload_optimizer;
+}
+
 void describe_run(const ProfileRun& run, const Recipe& recipe, const Runtime& runtime,
                   std::vector<std::string>& notes) {
   notes.push_back(concat("measured in ", run.blocks.rounds, " rounds of ", run.blocks.packs.size(),
@@ -150,12 +156,17 @@ void describe_run(const ProfileRun& run, const Recipe& recipe, const Runtime& ru
                            " tokens and more were left out for lack of time: costs there continue "
                            "the line of the smaller ones"));
   }
+  if (is_divided(recipe.parallel)) {
+    notes.push_back(
+        "parallel.* of the recipe was not used: blocks and optimizer were measured whole in each "
+        "process, the costs that a mesh then divides");
+  }
   const LaunchInfo& launch = runtime.launch;
   if (launch.world_size == 1) {
     notes.push_back("one process: links between devices were not measured");
   } else {
-    notes.push_back(concat("links: all-reduce, all-gather and broadcast of ", launch.world_size,
-                           " processes; all-to-all and send/recv are taken to use the same link"));
+    notes.push_back(concat("links: every kind of message between ", launch.world_size,
+                           " processes, fitted with one line"));
   }
 }
 

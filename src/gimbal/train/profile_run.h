@@ -32,9 +32,10 @@ struct ProfileRun {
 /// Measures the model of model.path with random weights in model.dtype, on packs of samples of
 /// data.train (without it: of typical samples) up to balance.text_cap and vision_cap, with
 /// train.threads. Of a large model some blocks of each class are run. Needs no free run folder.
-/// Collective: all ranks measure at the same time; the table is that of rank 0. Throws UserError
-/// for a model, a dataset or caps that cannot be used, and for processor time with several
-/// threads.
+/// parallel.* is not used: each process measures whole blocks, and a note says so when the recipe
+/// divides them. Collective: all ranks measure at the same time; the table is that of rank 0.
+/// Throws UserError for a model, a dataset or caps that cannot be used, and for processor time with
+/// several threads.
 ProfileRun profile_run(const Recipe& recipe, const ProfileRunOptions& options, Runtime& runtime);
 
 /// Leaves out blocks beyond the first `most` of each cost class.

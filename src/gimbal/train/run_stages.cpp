@@ -2,20 +2,22 @@
 #include "gimbal/base/json.h"
 #include "gimbal/base/log.h"
 #include "gimbal/config/load.h"
-#include "gimbal/train/follow_plan.h"
+#include "gimbal/train/layout/follow_plan.h"
 #include "gimbal/train/preflight.h"
 #include "gimbal/train/trainer.h"
 
 namespace gimbal {
 
-TrainOutcome run_stages(std::vector<StageRecipe> stages, Runtime& runtime) {
+namespace {
+
+TrainOutcome run_all(std::vector<StageRecipe> stages, Runtime& runtime) {
   // A mistake in the last stage should not show after hours of the first.
   std::vector<std::optional<Plan>> plans;
   for (StageRecipe& stage : stages) {
     PlannedStage planned = follow_plan(std::move(stage), runtime.comm->size());
     stage = std::move(planned.stage);
     plans.push_back(std::move(planned.plan));
-    check_stage(stage.recipe);
+    check_stage(stage.recipe, runtime.comm->size());
   }
   std::optional<std::filesystem::path> previous;
   TrainOutcome outcome{true, 0};
@@ -42,10 +44,24 @@ TrainOutcome run_stages(std::vector<StageRecipe> stages, Runtime& runtime) {
       if (runtime.is_main()) log_info("stage '" + stage.name + "'");
     }
     outcome = Trainer(stage.recipe, std::move(plans[i]), folder, previous, runtime).run();
-    if (!outcome.finished) return outcome;
+    if (!outcome.finished) break;
     previous = folder;
   }
+  for (std::future<void>& running : runtime.exports) running.get();
+  runtime.exports.clear();
   return outcome;
+}
+
+}  // namespace
+
+TrainOutcome run_stages(std::vector<StageRecipe> stages, Runtime& runtime) {
+  try {
+    return run_all(std::move(stages), runtime);
+  } catch (const std::exception& error) {
+    // The others stop waiting and say who failed first.
+    runtime.groups->report_failure(error);
+    throw;
+  }
 }
 
 }  // namespace gimbal

@@ -6,12 +6,13 @@
 
 #include "gimbal/config/recipe.h"
 #include "gimbal/optim/adamw.h"
-#include "gimbal/train/batch_stream.h"
 #include "gimbal/train/build.h"
-#include "gimbal/train/metrics.h"
+#include "gimbal/train/data/batch_stream.h"
+#include "gimbal/train/layout/placement.h"
 #include "gimbal/train/parameter_groups.h"
-#include "gimbal/train/run_measurements.h"
-#include "gimbal/train/tape.h"
+#include "gimbal/train/report/metrics.h"
+#include "gimbal/train/report/run_measurements.h"
+#include "gimbal/train/tape/pipeline_stages.h"
 
 namespace gimbal {
 
@@ -20,6 +21,7 @@ struct StepResult {
   double grad_norm = 0;                  // before clipping
   bool skipped = false;                  // loss or norm was not finite: nothing was updated
   int signal = 0;                        // a stop signal that any rank has received
+  bool save_failed = false;              // the last save of any rank
   std::vector<std::string> bad_samples;  // when skipped: the samples of the micro-batches whose
                                          // loss was not finite, or all of the step's
   std::vector<StepTimes> times;          // per rank
@@ -29,12 +31,12 @@ class StepRunner {
  public:
   /// The references must outlive the runner.
   StepRunner(const Recipe& recipe, const Dataset& dataset, const Model& model,
-             ParameterStore& store, AdamW& optimizer, const ParameterGroups& groups,
-             RunMeasurements& measurements, Runtime& runtime);
+             const Placement& placement, ParameterStore& store, AdamW& optimizer,
+             const ParameterGroups& groups, RunMeasurements& measurements, Runtime& runtime);
 
-  /// Collective. `lr`: base learning rate of this step. Throws UserError that names the samples
-  /// when memory does not suffice.
-  StepResult run(const StepPlan& plan, BatchStream& stream, double lr);
+  /// Collective. `lr`: base learning rate of this step. `save_failed`: told to all ranks. Throws
+  /// UserError that names the samples when memory does not suffice.
+  StepResult run(const StepPlan& plan, BatchStream& stream, double lr, bool save_failed);
   /// True while weights and optimizer state belong to no step: an error then leaves nothing to
   /// save.
   bool is_updating() const { return updating_; }
@@ -48,18 +50,23 @@ class StepRunner {
   };
 
   LocalResult run_micro_batches(const StepPlan& plan, BatchStream& stream);
+  /// Runs the schedule; fills in the times.
+  void run_actions(const StepPlan& plan, const Schedule& schedule, StepTimes& times);
+  void sum_losses(const StepPlan& plan, LocalResult& local) const;
   /// Loss of the step and the ranks' times and signals: one small all-gather.
-  void exchange(const StepPlan& plan, const LocalResult& local, StepResult& result);
+  void exchange(const StepPlan& plan, const LocalResult& local, bool save_failed,
+                StepResult& result);
   void name_bad_samples(const StepPlan& plan, const LocalResult& local, StepResult& result);
 
   const Recipe& recipe_;
   const Dataset& dataset_;
+  const Placement& placement_;
   ParameterStore& store_;
   AdamW& optimizer_;
   const ParameterGroups& groups_;
   RunMeasurements& measurements_;
   Runtime& runtime_;
-  Tape tape_;
+  TapeStages stages_;
   bool updating_ = false;
 };
 

@@ -5,8 +5,8 @@
 
 #include "gimbal/base/error.h"
 #include "gimbal/profile/allocation_meter.h"
-#include "gimbal/train/block_clock.h"
-#include "gimbal/train/block_levels.h"
+#include "gimbal/train/report/block_clock.h"
+#include "gimbal/train/tape/block_levels.h"
 
 namespace gimbal {
 namespace {

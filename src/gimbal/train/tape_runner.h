@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "gimbal/profile/measure_blocks.h"
-#include "gimbal/train/tape.h"
+#include "gimbal/train/tape/tape.h"
 
 namespace gimbal {
 

@@ -5,40 +5,28 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <future>
 
 #include "gimbal/base/error.h"
 #include "gimbal/base/file.h"
 #include "gimbal/base/file_lock.h"
 #include "gimbal/base/json.h"
 #include "gimbal/base/log.h"
-#include "gimbal/checkpoint/run_checkpoint.h"
-#include "gimbal/config/enums.h"
+#include "gimbal/checkpoint/sharded/publish.h"
 #include "gimbal/config/load.h"
 #include "gimbal/optim/lr_schedule.h"
 #include "gimbal/profile/gemm_peak.h"
 #include "gimbal/profile/machine.h"
 #include "gimbal/train/evaluate.h"
-#include "gimbal/train/follow_plan.h"
+#include "gimbal/train/export_run.h"
+#include "gimbal/train/layout/follow_plan.h"
+#include "gimbal/train/optimizer_tensors.h"
 #include "gimbal/train/preflight.h"
-#include "gimbal/train/progress.h"
-#include "gimbal/train/run_patterns.h"
-#include "gimbal/train/weights.h"
+#include "gimbal/train/report/progress.h"
+#include "gimbal/train/stop_signal.h"
 
 namespace gimbal {
 namespace {
-
-/// Goes up with every change of the balancer that changes the order of samples.
-constexpr int kOrderVersion = 2;
-
-/// AdamW's state as checkpoints name it.
-std::vector<OptimizerTensors> optimizer_tensors(AdamW& optimizer) {
-  std::vector<OptimizerTensors> tensors{{"first_moment", {}}, {"second_moment", {}}};
-  for (const AdamWState& state : optimizer.states()) {
-    tensors[0].per_shard.push_back(state.first_moment);
-    tensors[1].per_shard.push_back(state.second_moment);
-  }
-  return tensors;
-}
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -47,7 +35,6 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }  // namespace
 
 struct Trainer::Output {
-  std::unique_ptr<FileLock> lock;
   MetricsWriter metrics;
   Progress progress;
 };
@@ -61,123 +48,55 @@ Trainer::Trainer(Recipe recipe, std::optional<Plan> plan, std::filesystem::path 
       plan_(std::move(plan)),
       dataset_(recipe_.data.train),
       processor_(dataset_.image_processor()),
-      model_(model_for_training(recipe_)),
+      placement_(
+          *runtime.groups,
+          layout_for_training(recipe_, dataset_, model_for_training(recipe_), runtime.comm->size()),
+          concat("mesh ", runtime.num_placements++)),
+      model_(model_for_training(recipe_, placement_.ports())),
       frozen_blocks_(frozen_blocks(model_)),
       measurements_(model_.desc, memory_setting(), runtime.device),
       groups_(recipe_.optimizer, model_.parameters()),
-      store_(make_replicated_store(
-          model_.blocks, *runtime_.comm, master_dtype(recipe_.model.dtype),
-          compute_dtype(recipe_.model.dtype), runtime_.device,
-          [this](const Parameter& parameter) { return groups_.group_of(parameter); })),
-      optimizer_(store_->shards(), AdamWOptions{recipe_.optimizer.beta1, recipe_.optimizer.beta2,
-                                                recipe_.optimizer.eps}),
+      store_(make_store()),
+      optimizer_(store_->shards(),
+                 AdamWOptions{recipe_.optimizer.beta1, recipe_.optimizer.beta2,
+                              recipe_.optimizer.eps, recipe_.parallel.offload_optimizer}),
       rows_(sample_rows(dataset_)) {
   check_same_on_all_ranks(*runtime_.comm, to_yaml({StageRecipe{recipe_.name, recipe_}}), "recipe");
   check_same_on_all_ranks(*runtime_.comm, dataset_.fingerprint(), "dataset");
+  // Now, and not after hours at the first evaluation.
+  if (!recipe_.data.eval.empty())
+    check_same_on_all_ranks(*runtime_.comm, Dataset(recipe_.data.eval).fingerprint(),
+                            "evaluation dataset (data.eval)");
 }
 
 Trainer::~Trainer() = default;
 
-void Trainer::make_planner() {
-  const SampleSizes sizes = sample_sizes(rows_);
-  SamplerOptions options = sampler_options(recipe_, dataset_, model_.desc);
-  options.patterns = patterns_of_run(
-      sizes, options, run_folder_, find_latest_checkpoint(run_folder_).has_value(), *runtime_.comm);
-  planner_ = std::make_unique<StepPlanner>(dataset_, sizes, std::move(options),
-                                           recipe_.balance.micro_batches, runtime_.comm->rank(),
-                                           runtime_.comm->size());
-}
-
-std::string Trainer::order_fingerprint() const {
-  const BalanceConfig& b = recipe_.balance;
-  std::string text =
-      concat("order=", kOrderVersion, " method=", enum_name(b.method), " text_cap=", b.text_cap,
-             " vision_cap=", b.vision_cap, " packs_per_step=", b.packs_per_step,
-             " packs_per_slot=", b.packs_per_slot == 0 ? b.packs_per_step : b.packs_per_slot,
-             " samples_per_pack=", b.samples_per_pack, " oversize=", enum_name(b.oversize),
-             " seed=", recipe_.train.seed, " patterns=", planner_->patterns_fingerprint());
-  for (const auto& [name, weight] : recipe_.data.weights) text += concat(" ", name, "=", weight);
-  return text;
-}
-
-void Trainer::start_weights() {
-  if (previous_run_) {
-    const auto checkpoint = find_latest_checkpoint(*previous_run_);
-    GIMBAL_USER_CHECK(checkpoint, "the stage before, '", previous_run_->string(),
-                      "', has no complete checkpoint to start from");
-    load_checkpoint_weights(*checkpoint, store_->shards());
-    store_->values_changed();
-  } else if (recipe_.model.init == WeightInit::kRandom) {
-    init_weights(*store_, static_cast<std::uint64_t>(recipe_.train.seed));
-  } else {
-    load_hf_weights(model_, *store_, recipe_.model.path);
-  }
-}
-
-bool Trainer::resume() {
-  const auto latest = find_latest_checkpoint(run_folder_);
-  if (!latest) return false;
-  GIMBAL_USER_CHECK(recipe_.train.resume, "the run folder '", run_folder_.string(),
-                    "' holds checkpoints and train.resume is false. Choose another train.run, "
-                    "remove the folder, or set train.resume=true.");
-  const TrainingState state =
-      load_checkpoint(*latest, store_->shards(), optimizer_tensors(optimizer_));
-  GIMBAL_USER_CHECK(
-      state.dataset_fingerprint == dataset_.fingerprint(), "the run in '", run_folder_.string(),
-      "' was trained on other data than '", recipe_.data.train,
-      "' holds now. Choose another train.run, or give the dataset that the run began with.");
-  GIMBAL_USER_CHECK(state.recipe_fingerprint == order_fingerprint(), "the run in '",
-                    run_folder_.string(), "' used another order of samples (",
-                    state.recipe_fingerprint, ") than this recipe gives (", order_fingerprint(),
-                    "). Undo the change, or choose another train.run.");
-  optimizer_.set_step_count(state.optimizer_steps);
-  store_->values_changed();
-  step_ = saved_step_ = static_cast<std::int64_t>(state.step);
-  position_ = {state.epoch, state.step_in_epoch};
-  samples_seen_ = state.samples;
-  tokens_seen_ = state.tokens;
-  elapsed_seconds_ = static_cast<double>(state.elapsed_milliseconds) / 1000;
-  loss_tokens_seen_ = state.loss_tokens;
-  if (runtime_.is_main()) log_info("resuming from " + latest->string());
-  return true;
-}
-
-std::int64_t Trainer::count_total_steps() {
-  if (recipe_.train.max_steps > 0) return recipe_.train.max_steps;
-  const double left = recipe_.train.epochs;
-  std::int64_t total = 0;
-  // From the last epoch to the first: the planner keeps the one it has packed last.
-  for (auto epoch = static_cast<std::uint64_t>(std::ceil(left - 1e-9)); epoch-- > 0;) {
-    const double share = std::min(1.0, left - static_cast<double>(epoch));
-    total += static_cast<std::int64_t>(
-        std::llround(share * static_cast<double>(planner_->steps_in(epoch))));
-  }
-  return std::max<std::int64_t>(total, 1);
-}
-
 TrainOutcome Trainer::run() {
   reset_peak_resident_bytes();  // of the stage before
-  std::unique_ptr<FileLock> lock;
   if (runtime_.is_main()) {
     make_folders(run_folder_);
-    lock = std::make_unique<FileLock>(run_folder_ / ".lock",
-                                      "run folder '" + run_folder_.string() + "'");
+    lock_ = std::make_unique<FileLock>(run_folder_ / ".lock",
+                                       "run folder '" + run_folder_.string() + "'");
   }
   runtime_.comm->barrier("run folder");
-  make_planner();
-  if (!resume()) start_weights();
-  check_same_on_all_ranks(
-      *runtime_.comm,
-      concat("step ", step_, ", epoch ", position_.epoch, " step ", position_.step_in_epoch,
-             ", weights ", weights_fingerprint(*store_)),
-      "checkpoint or first weights");
+  CheckpointRules rules;
+  rules.keep_last = static_cast<std::size_t>(recipe_.checkpoint.keep_last);
+  rules.keep_every = static_cast<std::uint64_t>(recipe_.checkpoint.keep_every);
+  rules.background = recipe_.checkpoint.background;
+  writer_ = std::make_unique<CheckpointWriter>(run_folder_, *runtime_.comm,
+                                               placement_.layout().mesh, rules);
+  const auto latest = find_latest_checkpoint(run_folder_, *runtime_.comm);
+  make_planner(latest.has_value());
+  if (!resume(latest)) start_weights();
+  check_same_weights();
   total_steps_ = count_total_steps();
-  if (is_complete()) {
-    if (runtime_.is_main()) {
-      log_info("complete already: " + run_folder_.string());
-      if (!std::filesystem::exists(run_folder_ / "hf")) export_weights();
-    }
-    runtime_.comm->barrier("complete run");
+  // As rank 0 sees it: a disk may show the others an older state.
+  if (all_gather_bytes(*runtime_.comm, is_complete() ? "complete" : "", "complete run").front() !=
+      "") {
+    if (!runtime_.is_main()) return {true, 0};
+    log_info("complete already: " + run_folder_.string());
+    if (recipe_.checkpoint.export_hf && !std::filesystem::exists(run_folder_ / "hf"))
+      start_export();
     return {true, 0};
   }
   if (plan_) {
@@ -185,31 +104,37 @@ TrainOutcome Trainer::run() {
                     machine_memory_bytes(runtime_.device, runtime_.launch.local_world_size));
   }
   measure_peak();
+  const std::vector<RankFacts> rank_facts = gather_rank_facts();
+  const MemoryFit fit = find_fit();
   if (runtime_.is_main()) {
     std::filesystem::remove(run_folder_ / "summary.json");  // of a shorter run that goes on now
     write_recipe_and_plan();
-    output_ = std::make_unique<Output>(
-        Output{std::move(lock), MetricsWriter(run_folder_ / "metrics.jsonl", step_),
-               Progress(step_, total_steps_, recipe_.log.every_steps)});
-    const RunSummary summary = make_summary();
+    output_ =
+        std::make_unique<Output>(Output{MetricsWriter(run_folder_ / "metrics.jsonl", step_),
+                                        Progress(step_, total_steps_, recipe_.log.every_steps)});
+    RunSummary summary = make_summary();
+    summary.rank_facts = rank_facts;
+    summary.fit = fit;
     log_info(to_text(summary));
     if (!summary.fit.fits()) log_warning(fit_warning(summary.fit));
+    for (const std::string& note : layout_notes(recipe_.parallel, placement_.layout().mesh))
+      log_warning(note);
     if (plan_) {
       const std::string warning = plan_warning(*plan_, recipe_);
       if (!warning.empty()) log_warning(warning);
     }
     output_->metrics.write(to_json(summary));
   }
-  const TrainOutcome outcome = run_steps();
-  if (outcome.signal != 0) {
-    if (saved_step_ != step_) save();
-    if (runtime_.is_main()) {
-      log_warning(concat("stopped by signal ", outcome.signal, " after step ", step_,
-                         "; run the same command again to go on"));
-    }
-    return outcome;
+  TrainOutcome outcome = run_steps();
+  if (outcome.signal == 0) outcome.signal = finish();
+  if (outcome.signal == 0) return outcome;
+  outcome.finished = false;
+  if (saved_step_ != step_) save();
+  writer_->finish();
+  if (runtime_.is_main()) {
+    log_warning(concat("stopped by signal ", outcome.signal, " after step ", step_,
+                       "; run the same command again to go on"));
   }
-  finish();
   return outcome;
 }
 
@@ -228,16 +153,20 @@ void Trainer::measure_peak() {
 
 TrainOutcome Trainer::run_steps() {
   BatchStream stream(dataset_, processor_, *planner_, position_,
-                     std::max<std::int64_t>(0, total_steps_ - step_), recipe_.data);
-  StepRunner runner(recipe_, dataset_, model_, *store_, optimizer_, groups_, measurements_,
-                    runtime_);
+                     std::max<std::int64_t>(0, total_steps_ - step_), recipe_.data,
+                     placement_.needs_pixels(model_.desc), runtime_.device);
+  StepRunner runner(recipe_, dataset_, model_, placement_, *store_, optimizer_, groups_,
+                    measurements_, runtime_);
   while (step_ < total_steps_) {
     try {
       const int signal = run_step(stream, runner);
       if (signal != 0) return {false, signal};
       const bool evaluation_due =
           recipe_.evaluate.every_steps > 0 && step_ % recipe_.evaluate.every_steps == 0;
-      if (evaluation_due && step_ < total_steps_) evaluate_now();
+      if (evaluation_due && step_ < total_steps_) {
+        const int stop = evaluate_now();
+        if (stop != 0) return {false, stop};
+      }
     } catch (const std::exception&) {
       save_after_error(runner);
       throw;
@@ -250,11 +179,14 @@ int Trainer::run_step(BatchStream& stream, StepRunner& runner) {
   const auto start = std::chrono::steady_clock::now();
   const StepPlan plan = stream.next_plan();
   const double lr = recipe_.optimizer.lr * lr_factor(recipe_.optimizer, step_, total_steps_);
-  StepResult result = runner.run(plan, stream, lr);
+  StepResult result = runner.run(plan, stream, lr, writer_->failed());
   ++step_;
   position_ = plan.next;
   const int signal = result.signal;
+  const bool save_failed = result.save_failed;
   finish_step(plan, std::move(result), lr, seconds_since(start));
+  // Not after hours at the next save: this throws what has failed, on all ranks.
+  if (save_failed) writer_->finish();
   const bool save_due =
       recipe_.checkpoint.every_steps > 0 && step_ % recipe_.checkpoint.every_steps == 0;
   if (save_due) save();
@@ -263,10 +195,12 @@ int Trainer::run_step(BatchStream& stream, StepRunner& runner) {
 
 void Trainer::save_after_error(const StepRunner& runner) {
   // Other ranks may be gone: nothing here may wait for them.
-  if (!runtime_.is_main() || runner.is_updating() || step_ == 0 || saved_step_ == step_) return;
+  if (!runtime_.is_main() || runner.is_updating() || step_ == 0 || resumed_step_ == step_) return;
+  if (writer_->saved_step() == static_cast<std::uint64_t>(step_)) return;
+  if (!writer_->can_save_alone(store_->shards())) return;
   output_->progress.break_line();
   try {
-    write_checkpoint();
+    writer_->save_alone(training_state(), store_->shards(), optimizer_tensors(optimizer_));
     log_warning(
         concat("saved step ", step_, " before leaving; the same command goes on from there"));
   } catch (const std::exception& error) {
@@ -306,6 +240,7 @@ void Trainer::finish_step(const StepPlan& plan, StepResult result, double lr, do
   record.peak_flops = peak_flops_;
   record.times = std::move(result.times);
   record.loads = plan.loads;
+  record.data_ranks = placement_.data_ranks();
   record.waste = plan.waste();
   output_->metrics.write(to_json(record));
   output_->progress.add(record);
@@ -333,7 +268,7 @@ void Trainer::note_skipped(const StepResult& result) {
                     "\nLower optimizer.lr, set optimizer.clip_norm, or look at the samples named.");
 }
 
-void Trainer::write_checkpoint() {
+TrainingState Trainer::training_state() const {
   TrainingState state;
   state.step = static_cast<std::uint64_t>(step_);
   state.stage = recipe_.name;
@@ -347,28 +282,31 @@ void Trainer::write_checkpoint() {
   state.loss_tokens = loss_tokens_seen_;
   state.dataset_fingerprint = dataset_.fingerprint();
   state.recipe_fingerprint = order_fingerprint();
-  save_checkpoint(run_folder_, state, store_->shards(), optimizer_tensors(optimizer_));
+  return state;
 }
 
 void Trainer::save() {
-  if (runtime_.is_main()) {
-    write_checkpoint();
-    prune_checkpoints(run_folder_, static_cast<std::size_t>(recipe_.checkpoint.keep_last),
-                      static_cast<std::uint64_t>(step_));
-  }
+  writer_->save(training_state(), store_->shards(), optimizer_tensors(optimizer_));
   saved_step_ = step_;
-  runtime_.comm->barrier("checkpoint");
 }
 
-void Trainer::evaluate_now() {
-  if (recipe_.data.eval.empty()) return;
+int Trainer::agreed_signal() {
+  const at::Tensor own = at::tensor({stop_signal()}, at::kLong).to(runtime_.device);
+  const at::Tensor all = runtime_.comm->all_gather(own, "stop signals").to(at::kCPU);
+  return static_cast<int>(all.max().item<std::int64_t>());
+}
+
+int Trainer::evaluate_now() {
+  if (recipe_.data.eval.empty()) return 0;
   if (output_) output_->progress.break_line();
   const Dataset held_out(recipe_.data.eval);
   EvaluateOptions options = evaluate_options(recipe_);
   options.predictions = run_folder_ / "predictions.jsonl";
   const EvaluationResult result =
-      evaluate(held_out, model_, *store_, compute_dtype(recipe_.model.dtype), runtime_, options);
-  if (!output_) return;
+      evaluate(held_out, model_, *store_, compute_dtype(recipe_.model.dtype), runtime_, options,
+               &placement_);
+  if (result.interrupted) return agreed_signal();
+  if (!output_) return 0;
   Json line = to_json(result, options);
   line["dataset"] = recipe_.data.eval;
   line["model"] = (run_folder_ / "hf").string();
@@ -382,36 +320,43 @@ void Trainer::evaluate_now() {
                    format_count(result.answers), " answers");
   }
   log_info(text + " (" + format_duration(result.seconds) + ")");
+  return 0;
 }
 
-void Trainer::export_weights() {
-  if (!recipe_.checkpoint.export_hf) return;
-  export_hf(model_, *store_, export_dtype(recipe_.model.dtype), recipe_.model.path,
-            run_folder_ / "hf");
-}
-
-void Trainer::finish() {
+int Trainer::finish() {
   if (saved_step_ != step_) save();
+  writer_->finish();
   const PredictionReport prediction = compare_with_prediction();
   if (output_) {
     output_->progress.break_line();
     output_->metrics.write(to_json(prediction));
     log_info(to_text(prediction));
   }
-  evaluate_now();
-  if (runtime_.is_main()) {
-    export_weights();
-    const Json summary{{"finished", true},
-                       {"steps", step_},
-                       {"skipped_steps", step_ - optimizer_.step_count()},
-                       {"samples", samples_seen_},
-                       {"loss_tokens", loss_tokens_seen_},
-                       {"train_seconds", elapsed_seconds_},
-                       {"peak_resident_bytes", peak_resident_bytes()}};
-    write_file_atomic(run_folder_ / "summary.json", summary.dump(2) + "\n");
-    log_info("finished: " + run_folder_.string());
-  }
-  runtime_.comm->barrier("end of run");
+  const int signal = evaluate_now();
+  if (signal == 0 && runtime_.is_main()) start_export();
+  return signal;
+}
+
+void Trainer::start_export() {
+  const Json summary{{"finished", true},
+                     {"steps", step_},
+                     {"skipped_steps", step_ - optimizer_.step_count()},
+                     {"samples", samples_seen_},
+                     {"loss_tokens", loss_tokens_seen_},
+                     {"train_seconds", elapsed_seconds_},
+                     {"peak_resident_bytes", peak_resident_bytes()}};
+  const auto export_and_finish =
+      [recipe = recipe_, folder = run_folder_, summary,
+       checkpoint = checkpoint_path(run_folder_, static_cast<std::uint64_t>(step_)),
+       lock = std::shared_ptr<FileLock>(std::move(lock_))] {
+        if (recipe.checkpoint.export_hf) {
+          export_checkpoint(checkpoint, make_model_of_folder(recipe.model.path),
+                            export_dtype(recipe.model.dtype), recipe.model.path, folder / "hf");
+        }
+        write_file_atomic(folder / "summary.json", summary.dump(2) + "\n");
+        log_info("finished: " + folder.string());
+      };
+  runtime_.exports.push_back(std::async(std::launch::async, export_and_finish));
 }
 
 }  // namespace gimbal

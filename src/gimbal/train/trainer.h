@@ -5,15 +5,18 @@
 #include <memory>
 #include <optional>
 
+#include "gimbal/base/file_lock.h"
+#include "gimbal/checkpoint/checkpoint_writer.h"
 #include "gimbal/config/recipe.h"
 #include "gimbal/optim/adamw.h"
 #include "gimbal/plan/plan.h"
 #include "gimbal/train/build.h"
-#include "gimbal/train/memory_fit.h"
-#include "gimbal/train/metrics.h"
-#include "gimbal/train/prediction.h"
+#include "gimbal/train/layout/placement.h"
+#include "gimbal/train/report/memory_fit.h"
+#include "gimbal/train/report/metrics.h"
+#include "gimbal/train/report/prediction.h"
+#include "gimbal/train/report/summary.h"
 #include "gimbal/train/step.h"
-#include "gimbal/train/summary.h"
 
 namespace gimbal {
 
@@ -34,13 +37,20 @@ class Trainer {
   TrainOutcome run();
 
  private:
-  void make_planner();
+  void make_planner(bool has_checkpoint);
   void start_weights();
-  bool resume();
+  bool resume(const std::optional<std::filesystem::path>& latest);
   std::int64_t count_total_steps();
   MemorySetting memory_setting() const;
+  std::unique_ptr<ParameterStore> make_store();
+  /// Throws UserError when ranks that hold the same parameters have other values of them.
+  /// Collective.
+  void check_same_weights();
+  /// Collective. Of the rank with least room.
   MemoryFit find_fit();
   RunSummary make_summary();
+  /// Collective.
+  std::vector<RankFacts> gather_rank_facts();
   void write_recipe_and_plan() const;
   /// True when the run folder holds the end of exactly this many steps.
   bool is_complete() const;
@@ -52,14 +62,19 @@ class Trainer {
   int run_step(BatchStream& stream, StepRunner& runner);
   void finish_step(const StepPlan& plan, StepResult result, double lr, double seconds);
   void note_skipped(const StepResult& result);
-  void write_checkpoint();
+  TrainingState training_state() const;
   /// Collective.
   void save();
   /// Keeps the finished steps when a step fails, on rank 0 and without the other ranks.
   void save_after_error(const StepRunner& runner);
-  void export_weights();
-  void evaluate_now();
-  void finish();
+  /// Collective. The stop signal that any rank has received.
+  int agreed_signal();
+  /// Collective. Returns the stop signal that has ended the evaluation early, or 0.
+  int evaluate_now();
+  /// Collective. The same for the evaluation at the end.
+  int finish();
+  /// On rank 0, beside the next stage: nobody waits for a large model to be written.
+  void start_export();
   /// Equal for equal orders of samples.
   std::string order_fingerprint() const;
 
@@ -71,7 +86,8 @@ class Trainer {
   std::optional<Plan> plan_;  // that the recipe follows
   Dataset dataset_;
   ImageProcessor processor_;
-  Model model_;
+  Placement placement_;
+  Model model_;  // this rank's parts
   std::vector<bool> frozen_blocks_;
   RunMeasurements measurements_;  // before the tensors that it counts
   ParameterGroups groups_;
@@ -92,9 +108,12 @@ class Trainer {
   std::int64_t timed_steps_ = 0;  // of this process, the first left out
   double timed_seconds_ = 0;
   bool first_finished_ = false;
-  std::int64_t saved_step_ = -1;
+  std::int64_t saved_step_ = -1;    // whose checkpoint is there or under way
+  std::int64_t resumed_step_ = -1;  // that this process has begun with
 
-  struct Output;  // what rank 0 writes and prints
+  std::unique_ptr<CheckpointWriter> writer_;
+  std::unique_ptr<FileLock> lock_;  // of the run folder, on rank 0
+  struct Output;                    // what rank 0 writes and prints
   std::unique_ptr<Output> output_;
 };
 

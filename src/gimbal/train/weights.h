@@ -18,12 +18,8 @@ void init_weights(ParameterStore& store, std::uint64_t seed);
 void load_hf_weights(const Model& model, ParameterStore& store,
                      const std::filesystem::path& folder);
 
-/// A short text that differs when values differ: sum and norm over all shards in float64.
+/// A short text that differs when values differ: sum and norm over all shards of this rank in
+/// float64.
 std::string weights_fingerprint(ParameterStore& store);
-
-/// Writes a folder that transformers loads. Tokenizer and processor files come from `origin`.
-/// Parameters are written one after another in `dtype`; to call on one rank of a replicated store.
-void export_hf(const Model& model, ParameterStore& store, at::ScalarType dtype,
-               const std::filesystem::path& origin, const std::filesystem::path& folder);
 
 }  // namespace gimbal

@@ -9,7 +9,7 @@
 #include <ATen/ops/zeros.h>
 #include "gimbal/optim/adamw.h"
 #include "gimbal/optim/clip.h"
-#include "gimbal/train/tape.h"
+#include "gimbal/train/tape/tape.h"
 #include "parallel/toy_model.h"
 #include "workers.h"
 

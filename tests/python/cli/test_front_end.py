@@ -287,17 +287,65 @@ def test_nproc_ends_like_the_process_that_failed(installation: Installation, end
     assert message in result.stderr and "Traceback" not in result.stderr
 
 
-def test_nproc_passes_sigterm_on(installation: Installation) -> None:
+# Fails on rank 1 of the first `failures` attempts.
+FAILING = """#!/bin/sh
+echo $TORCHELASTIC_RESTART_COUNT >> attempts_of_$RANK
+while ! grep -qsx "$TORCHELASTIC_RESTART_COUNT" attempts_of_0; do sleep 0.05; done
+[ "$RANK" = 1 ] && [ "$TORCHELASTIC_RESTART_COUNT" -lt {failures} ] && exit 3
+[ "$TORCHELASTIC_RESTART_COUNT" -lt {failures} ] && exec sleep 60
+exit 0
+"""
+
+
+@pytest.mark.parametrize(("failures", "code", "attempts"), [(1, 0, "0 1"), (9, 3, "0 1 2")])
+def test_a_job_that_fails_is_started_again(installation: Installation, failures: int, code: int, attempts: str) -> None:
+    write_program(installation.bin / "gimbal-run", FAILING.format(failures=failures))
+    result = installation.run("train", "r.yaml", "--nproc", "2", "--max-restarts", "2", GIMBAL_PYTHON=sys.executable)
+    assert (result.returncode, result.stdout, result.stderr) == (code, "", "")
+    for rank in (0, 1):
+        assert (installation.folder / f"attempts_of_{rank}").read_text().split() == attempts.split()
+
+
+def test_one_process_can_be_restarted(installation: Installation) -> None:
+    write_program(installation.bin / "gimbal-run", '#!/bin/sh\n[ "$TORCHELASTIC_RESTART_COUNT" = 1 ] || exit 3\n')
+    result = installation.run("train", "r.yaml", "--nproc", "1", "--max-restarts", "1", GIMBAL_PYTHON=sys.executable)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_max_restarts_names_what_it_needs(installation: Installation) -> None:
+    assert "--max-restarts requires --nproc" in installation.error("train", "r.yaml", "--max-restarts", "1")
+    assert "--max-restarts" in installation.error("train", "r.yaml", "--nproc", "2", "--max-restarts", "-1")
+
+
+def test_max_restarts_needs_runs_that_go_on(installation: Installation) -> None:
+    words = ["train", "r.yaml", "--nproc", "2", "--max-restarts", "1"]
+    assert "--max-restarts needs train.resume=true" in installation.error(*words, "train.resume=false")
+    # Also where a single stage starts afresh.
+    stages = "stages: [{name: a}, {name: b, train: {resume: false}}]\n"
+    (installation.folder / "r.yaml").write_text(RECIPE + stages, encoding="utf-8")
+    assert "--max-restarts needs train.resume=true" in installation.error(*words)
+    # Without restarts it may.
+    assert installation.handed("train", "r.yaml")["words"] == ["train", "r.yaml"]
+
+
+def test_max_restarts_inside_a_launcher_is_refused(installation: Installation) -> None:
+    for count in ("1", "2"):
+        message = installation.error("train", "r.yaml", "--nproc", count, "--max-restarts", "1", WORLD_SIZE="4")
+        assert f"--nproc {count} inside a launcher (WORLD_SIZE=4)" in message
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_nproc_passes_signals_on(installation: Installation, number: int) -> None:
     started = installation.folder / "started"
     # Python, not sh: a shell would have to sleep in a child, and a signal may reach that child between fork and exec.
     script = (
         f"#!{sys.executable}\nimport os, signal, sys, time\n"
-        "def save(number, frame):\n    print('saved', flush=True)\n    os._exit(143)\n"
-        f"signal.signal(signal.SIGTERM, save)\nopen({str(started)!r}, 'a').write(os.environ['RANK'] + '\\n')\n"
+        "def save(number, frame):\n    os.write(1, b'saved\\n')\n    os._exit(128 + number)\n"
+        f"signal.signal({int(number)}, save)\nopen({str(started)!r}, 'a').write(os.environ['RANK'] + '\\n')\n"
         "while True:\n    time.sleep(1)\n"
     )
     write_program(installation.bin / "gimbal-run", script)
-    words = [str(installation.bin / "gimbal"), "train", "r.yaml", "--nproc", "2"]
+    words = [str(installation.bin / "gimbal"), "train", "r.yaml", "--nproc", "2", "--max-restarts", "1"]
     environment = os.environ | {"GIMBAL_PYTHON": sys.executable}
     with subprocess.Popen(
         words, cwd=installation.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -306,9 +354,10 @@ def test_nproc_passes_sigterm_on(installation: Installation) -> None:
         while not (started.exists() and len(started.read_text().split()) == 2):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         output, errors = process.communicate(timeout=60)
-    assert process.returncode == 143
+    # No failure: nothing is started again.
+    assert process.returncode == 128 + number
     assert output.split() == ["saved", "saved"]
     assert "Traceback" not in errors
 
@@ -337,6 +386,8 @@ def test_evaluate_names_folders_that_are_not_what_they_should_be(installation: I
 def test_export_and_doctor_hand_over(installation: Installation) -> None:
     words = ["export", str(installation.folder), "--out", "x"]
     assert installation.handed(*words)["words"] == words
+    chosen = [*words, "--checkpoint", "step-00000100"]
+    assert installation.handed(*chosen)["words"] == chosen
     assert "'absent' is no folder" in installation.error("export", "absent", "--out", "x")
     assert installation.handed("doctor")["words"] == ["doctor"]
     assert installation.handed("doctor", "--json")["words"] == ["doctor", "--json"]

@@ -25,7 +25,7 @@ def write(root: Path, name: str, text: str) -> None:
 def test_layers_take_a_tree_that_keeps_the_rules(tmp_path: Path) -> None:
     write(tmp_path, "src/gimbal/base/file.h", '#include <string>\n#include "gimbal/base/error.h"\n')
     write(tmp_path, "src/gimbal/nn/linear.cpp", '#include <ATen/ops/mm.h>\n#include "gimbal/tensor/shape.h"\n')
-    write(tmp_path, "src/gimbal/parallel/comm.cpp", "#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>\n")
+    write(tmp_path, "src/gimbal/parallel/comm/comm.cpp", "#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>\n")
     write(tmp_path, "src/gimbal/parallel/launch.cpp", 'auto rank = std::getenv("RANK");\n')
     write(tmp_path, "src/gimbal/optim/adamw.cpp", '#include "gimbal/parallel/comm.h"\n')
     write(tmp_path, "apps/cli/main.cpp", '#include "gimbal/config/load.h"\nauto home = getenv("HOME");\n')
@@ -49,7 +49,7 @@ def test_layers_take_a_tree_that_keeps_the_rules(tmp_path: Path) -> None:
         ("src/gimbal/train/x.cpp", "#include <torch/csrc/distributed/c10d/Store.hpp>", "only in parallel/comm*"),
         ("src/gimbal/parallel/store.cpp", "#  include <gloo/context.h>", "only in parallel/comm*"),
         ("src/gimbal/train/x.cpp", 'auto a = std::getenv("A");', "getenv only in apps/ and parallel/launch*"),
-        ("src/gimbal/parallel/comm.cpp", 'auto a = ::getenv ("A");', "getenv only in apps/"),
+        ("src/gimbal/parallel/comm/comm.cpp", 'auto a = ::getenv ("A");', "getenv only in apps/"),
         ("src/gimbal/extra/x.cpp", "", "folder 'extra' is not in the table"),
     ],
 )

@@ -78,8 +78,8 @@ def test_module_runs_as_a_program(models, folder, data):
         (["prepare", "--modle", "x"], "--modle"),
         (["prepare", "--workers", "many"], "--workers"),
         (["prepare", "--media-root", "x"], "go with --data"),
-        (["inspect"], "dataset"),
-        (["inspect", "/nowhere"], "/nowhere/manifest.json: no such file"),
+        (["inspect"], "FOLDER"),
+        (["inspect", "/nowhere"], "/nowhere: is no folder"),
     ],
 )
 def test_bad_command_lines_are_exit_code_2(arguments, words, capsys):

@@ -3,6 +3,9 @@
 //   checkpoint_tool copy FILE OUT                 reads a safetensors file, writes it anew
 //   checkpoint_tool resave FOLDER OUT SHARD_BYTES reads a model folder, writes it anew
 //   checkpoint_tool fingerprints FOLDER           tokenizer and processor fingerprints
+//   checkpoint_tool save FILE RUN DP_REPLICATE DP_SHARD TP   a checkpoint of several ranks
+//   checkpoint_tool verify CHECKPOINT             whether it is complete and undamaged
+//   checkpoint_tool assemble CHECKPOINT OUT       its parameters whole in one safetensors file
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -13,6 +16,8 @@
 #include "gimbal/base/json.h"
 #include "gimbal/base/sha256.h"
 #include "gimbal/checkpoint/hf_folder.h"
+#include "gimbal/checkpoint/run_checkpoint.h"
+#include "sharded.h"
 
 namespace {
 
@@ -60,9 +65,17 @@ int run(const std::vector<std::string>& args) {
                       {"processor", processor_sha256(args[1])}}
                      .dump()
               << "\n";
+  } else if (command == "save" && args.size() == 6) {
+    save_sharded(args[1], args[2], std::stoi(args[3]), std::stoi(args[4]), std::stoi(args[5]));
+  } else if (command == "verify" && args.size() == 2) {
+    std::cout << to_json(verify_checkpoint(args[1])).dump() << "\n";
+  } else if (command == "assemble" && args.size() == 3) {
+    assemble(args[1], args[2]);
   } else {
-    std::cerr << "usage: checkpoint_tool dump FILE | copy FILE OUT | resave FOLDER OUT SHARD_BYTES "
-                 "| fingerprints FOLDER\n";
+    std::cerr
+        << "usage: checkpoint_tool dump FILE | copy FILE OUT | resave FOLDER OUT SHARD_BYTES "
+           "| fingerprints FOLDER | save FILE RUN DP_REPLICATE DP_SHARD TP | verify CHECKPOINT "
+           "| assemble CHECKPOINT OUT\n";
     return 2;
   }
   return 0;

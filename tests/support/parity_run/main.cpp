@@ -13,16 +13,19 @@
 #include <c10/core/GradMode.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <iostream>
 
 #include "gimbal/base/json.h"
+#include "gimbal/checkpoint/run_checkpoint.h"
 #include "gimbal/checkpoint/safetensors.h"
 #include "gimbal/models/model.h"
 #include "gimbal/optim/adamw.h"
 #include "gimbal/parallel/comm.h"
 #include "gimbal/parallel/store.h"
+#include "gimbal/train/export_run.h"
 #include "gimbal/train/generate.h"
-#include "gimbal/train/tape.h"
+#include "gimbal/train/tape/tape.h"
 #include "gimbal/train/weights.h"
 
 namespace {
@@ -66,6 +69,8 @@ Batch read_batch(const gimbal::SafetensorsReader& input, std::int64_t image_toke
   batch.loss_rows_Q = target_rows - 1;
   batch.targets_Q = batch.token_ids_T.index_select(0, target_rows);
   batch.loss_weights_Q = at::ones({target_rows.numel()}, at::kFloat);
+  if (batch.pixels_ICYX.defined()) batch.num_tiles = batch.pixels_ICYX.size(0);
+  gimbal::keep_rows_on_host(batch);
   return batch;
 }
 
@@ -91,9 +96,7 @@ class Run {
   void write_results() {
     keep("num_parameters",
          at::tensor({model_.num_parameters(), model_.desc.num_parameters()}, at::kLong));
-    if (!options_.save.empty())
-      gimbal::export_hf(model_, *store_, compute_ == at::kBFloat16 ? at::kBFloat16 : at::kFloat,
-                        options_.model, options_.save);
+    if (!options_.save.empty()) save_model();
     keep("logits", gimbal::run_forward(model_, *store_, context(gimbal::PassKind::kAllLogits))
                        .logits.to(wide()));
     if (options_.num_new_tokens > 0) keep_generated();
@@ -121,6 +124,16 @@ class Run {
   }
   gimbal::PassContext context(gimbal::PassKind kind) const {
     return {batch_, kind, nullptr, options_.chunk_rows};
+  }
+
+  // As runs do it: through a checkpoint.
+  void save_model() {
+    const std::filesystem::path run = options_.save + ".run";
+    const auto checkpoint = gimbal::save_checkpoint(run, {}, store_->shards(), {});
+    gimbal::export_checkpoint(checkpoint, model_,
+                              compute_ == at::kBFloat16 ? at::kBFloat16 : at::kFloat,
+                              options_.model, options_.save);
+    std::filesystem::remove_all(run);
   }
 
   // Forward and backward of the mean loss; gradients stay in the store.

@@ -12,8 +12,8 @@
 #include "gimbal/config/load.h"
 #include "gimbal/cost/cost_model.h"
 #include "gimbal/profile/allocation_meter.h"
-#include "gimbal/train/block_levels.h"
 #include "gimbal/train/build.h"
+#include "gimbal/train/tape/block_levels.h"
 #include "gimbal/train/tape_runner.h"
 #include "gimbal/train/weights.h"
 

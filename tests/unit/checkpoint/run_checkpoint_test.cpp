@@ -4,12 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
+#include <functional>
+#include <set>
 #include <string>
 
 #include "gimbal/base/error.h"
 #include "gimbal/base/file.h"
 #include "gimbal/base/sha256.h"
+#include "gimbal/checkpoint/checkpoint_reader.h"
 #include "gimbal/checkpoint/safetensors.h"
 #include "unit/base/temp_folder.h"
 #include "unit/checkpoint/small_run.h"
@@ -76,13 +78,80 @@ TEST(RunCheckpoint, RoundTripIsExact) {
 TEST(RunCheckpoint, FilesNameParametersAndNotShards) {
   const TempFolder folder;
   const fs::path path = save(folder.path(), 3);
-  const SafetensorsReader model(path / "model.safetensors"),
-      optimizer(path / "optimizer.safetensors");
-  EXPECT_EQ(model.names(), (std::vector<std::string>{"text.a", "text.b", "vision.c"}));
-  EXPECT_EQ(model.tensor("text.a").sizes(), (at::IntArrayRef{2, 3}));
-  EXPECT_EQ(optimizer.names(),
-            (std::vector<std::string>{"text.a.first_moment", "text.a.second_moment",
-                                      "text.b.first_moment", "text.b.second_moment"}));
+  const SafetensorsReader file(path / "rank-00000.safetensors");
+  EXPECT_EQ(file.names(), (std::vector<std::string>{
+                              "text.a", "text.a.first_moment", "text.a.second_moment", "text.b",
+                              "text.b.first_moment", "text.b.second_moment", "vision.c"}));
+  const Json index = read_json(path / "index.json");
+  EXPECT_EQ(index["parameters"]["text.a"],
+            (Json{{"shape", {2, 3}},
+                  {"dtype", "F32"},
+                  {"pieces", {{{"file", "rank-00000.safetensors"}, {"begin", 0}, {"numel", 6}}}}}));
+}
+
+// As Gimbal wrote them before there were several ranks' files.
+fs::path save_version_1(const fs::path& run_folder, const SmallRun& run) {
+  const fs::path path = run_folder / "checkpoints/step-00000007";
+  make_folders(path);
+  const auto write = [&](const char* file, const std::vector<TensorSpec>& specs,
+                         const std::vector<at::Tensor>& values) {
+    SafetensorsWriter writer(path / file, specs, {{"format", "pt"}});
+    for (std::size_t i = 0; i < specs.size(); ++i)
+      writer.write(specs[i].name, values[i].view(specs[i].shape));
+    writer.close();
+  };
+  const auto part = [](const at::Tensor& flat, std::int64_t begin, std::int64_t numel) {
+    return flat.narrow(0, begin, numel);
+  };
+  write(
+      "model.safetensors",
+      {{"text.a", at::kFloat, {2, 3}}, {"text.b", at::kFloat, {4}}, {"vision.c", at::kFloat, {5}}},
+      {part(run.shards[0].values, 0, 6), part(run.shards[0].values, 8, 4), run.shards[1].values});
+  std::vector<TensorSpec> specs;
+  std::vector<at::Tensor> moments;
+  for (const OptimizerTensors& kind : run.optimizer) {
+    specs.push_back({"text.a." + kind.name, at::kFloat, {2, 3}});
+    specs.push_back({"text.b." + kind.name, at::kFloat, {4}});
+    moments.push_back(part(kind.per_shard[0], 0, 6));
+    moments.push_back(part(kind.per_shard[0], 8, 4));
+  }
+  write("optimizer.safetensors", specs, moments);
+  Json json{{"format", "gimbal-checkpoint"}, {"version", 1}, {"state", to_json(state_at(7))}};
+  for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
+    json["files"][file] = {{"bytes", fs::file_size(path / file)},
+                           {"sha256", sha256_of_file(path / file)}};
+  }
+  write_file_atomic(path / "state.json", json.dump());
+  rewrite_state(path, [](Json&) {});
+  return path;
+}
+
+TEST(RunCheckpoint, Version1StillLoads) {
+  const TempFolder folder;
+  const SmallRun saved = small_run(1);
+  const fs::path path = save_version_1(folder.path(), saved);
+  EXPECT_EQ(find_latest_checkpoint(folder.path()), path);
+  const SmallRun loaded = small_run(-1);
+  EXPECT_EQ(load_checkpoint(path, loaded.shards, loaded.optimizer), state_at(7));
+  for (const auto& [begin, numel] : {std::pair{0, 6}, std::pair{8, 4}}) {
+    const auto part = [begin, numel](const at::Tensor& flat) {
+      return flat.narrow(0, begin, numel);
+    };
+    EXPECT_TRUE(at::equal(part(loaded.shards[0].values), part(saved.shards[0].values)));
+    for (std::size_t k = 0; k < 2; ++k) {
+      EXPECT_TRUE(
+          at::equal(part(loaded.optimizer[k].per_shard[0]), part(saved.optimizer[k].per_shard[0])));
+    }
+  }
+  EXPECT_TRUE(at::equal(loaded.shards[1].values, saved.shards[1].values));
+  const CheckpointReader reader(path);
+  EXPECT_EQ(reader.mesh(), "");
+  EXPECT_EQ(reader.tensor("text.a").sizes(), (at::IntArrayRef{2, 3}));
+
+  flip_byte(path / "optimizer.safetensors", 100);
+  EXPECT_NE(load_error(path, loaded).find("does not match its checksum"), std::string::npos);
+  fs::remove(path / "optimizer.safetensors");
+  EXPECT_NE(load_error(path, loaded).find("optimizer.safetensors: is missing"), std::string::npos);
 }
 
 TEST(RunCheckpoint, LatestIsTheNewestCompleteOne) {
@@ -112,17 +181,18 @@ TEST(RunCheckpoint, DamagedOnesAreSkippedWithAWarningThatSaysWhy) {
     fs::remove_all(bad);
   };
   expect_skipped([](const fs::path& c) { fs::remove(c / "state.json"); }, "state.json: is missing");
-  expect_skipped([](const fs::path& c) { fs::remove(c / "optimizer.safetensors"); },
-                 "optimizer.safetensors: is missing");
+  expect_skipped([](const fs::path& c) { fs::remove(c / "index.json"); }, "index.json: is missing");
+  expect_skipped([](const fs::path& c) { fs::remove(c / "rank-00000.safetensors"); },
+                 "rank-00000.safetensors: is missing");
   expect_skipped(
       [](const fs::path& c) {
-        flip_byte(c / "model.safetensors", fs::file_size(c / "model.safetensors") - 1);
+        flip_byte(c / "rank-00000.safetensors", fs::file_size(c / "rank-00000.safetensors") - 1);
       },
-      "model.safetensors: its content does not match its checksum");
-  expect_skipped([](const fs::path& c) { flip_byte(c / "optimizer.safetensors", 100); },
-                 "optimizer.safetensors: its content does not match its checksum");
-  expect_skipped([](const fs::path& c) { fs::resize_file(c / "model.safetensors", 50); },
-                 "model.safetensors: has 50 bytes instead of");
+      "rank-00000.safetensors: its content does not match its checksum");
+  expect_skipped([](const fs::path& c) { flip_byte(c / "index.json", 100); },
+                 "index.json: its content does not match its checksum");
+  expect_skipped([](const fs::path& c) { fs::resize_file(c / "rank-00000.safetensors", 50); },
+                 "rank-00000.safetensors: has 50 bytes instead of");
   expect_skipped([](const fs::path& c) { fs::resize_file(c / "state.json", 50); }, "state.json");
   expect_skipped(
       [](const fs::path& c) {
@@ -138,9 +208,16 @@ TEST(RunCheckpoint, DamagedOnesAreSkippedWithAWarningThatSaysWhy) {
       "has format version 99");
   expect_skipped(
       [](const fs::path& c) {
-        rewrite_state(c, [](Json& json) { json["files"].erase("model.safetensors"); });
+        rewrite_state(c, [](Json& json) { json["files"].erase("index.json"); });
       },
-      "key 'model.safetensors' is missing");
+      "key 'index.json' is missing");
+  expect_skipped(
+      [](const fs::path& c) {
+        rewrite_state(c, [](Json& json) { json["files"]["../x"] = json["files"]["index.json"]; });
+      },
+      "'../x' is no plain file name");
+  expect_skipped([](const fs::path& c) { rewrite_state(c, [](Json& json) { json["files"] = 3; }); },
+                 "key 'files' is no JSON object");
 }
 
 TEST(RunCheckpoint, AnotherModelIsRefusedAndNothingIsChanged) {
@@ -154,17 +231,16 @@ TEST(RunCheckpoint, AnotherModelIsRefusedAndNothingIsChanged) {
   };
   expect_refused(small_run(5, at::kFloat, {3, 2}),
                  "'text.a' has the shape [2, 3], the model asks for [3, 2]");
-  expect_refused(small_run(5, at::kFloat, {2, 3}, "text.new"),
-                 "model.safetensors: has no 'text.new'");
+  expect_refused(small_run(5, at::kFloat, {2, 3}, "text.new"), "step-00000001: has no 'text.new'");
   expect_refused(small_run(5, at::kDouble), "'text.a' is F32, this run keeps F64");
   SmallRun fewer = small_run(5);
   fewer.shards.pop_back();
   for (auto& kind : fewer.optimizer) kind.per_shard.pop_back();
-  expect_refused(fewer, "model.safetensors: has 'vision.c', which this run has no place for");
+  expect_refused(fewer, "step-00000001: has 'vision.c', which this run has no place for");
   SmallRun frozen = small_run(5);
   for (auto& kind : frozen.optimizer) kind.per_shard[0] = at::Tensor();
-  expect_refused(
-      frozen, "optimizer.safetensors: has 'text.a.first_moment', which this run has no place for");
+  expect_refused(frozen,
+                 "step-00000001: has 'text.a.first_moment', which this run has no place for");
 }
 
 TEST(RunCheckpoint, ASecondSaveOfAStepReplacesIt) {
@@ -196,13 +272,84 @@ TEST(RunCheckpoint, PruningKeepsTheLastCompleteOnes) {
   prune_checkpoints(folder / "no-such-run", 1, 4);
 }
 
-TEST(RunCheckpoint, PruningRemovesWhatTheRunHasGoneBackPast) {
+TEST(RunCheckpoint, PruningRenamesWhatTheRunHasGoneBackPast) {
   const TempFolder folder;
+  const auto inside = [&](const std::string& name) { return folder / ("checkpoints/" + name); };
   for (const std::uint64_t step : {50, 60, 100}) save(folder.path(), step);
+  ::testing::internal::CaptureStderr();
   prune_checkpoints(folder.path(), 1, 60);
-  EXPECT_EQ(find_latest_checkpoint(folder.path()), folder / "checkpoints/step-00000060");
-  EXPECT_FALSE(fs::exists(folder / "checkpoints/step-00000050"));
-  EXPECT_FALSE(fs::exists(folder / "checkpoints/step-00000100"));
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(find_latest_checkpoint(folder.path()), inside("step-00000060"));
+  EXPECT_FALSE(fs::exists(inside("step-00000050")));
+  EXPECT_FALSE(fs::exists(inside("step-00000100")));
+  EXPECT_EQ(verify_checkpoint(inside("step-00000100.unused")), state_at(100));
+  EXPECT_NE(log.find("is now " + inside("step-00000100.unused").string()), std::string::npos)
+      << log;
+  // Once more: nothing is lost, and the next start leaves them alone.
+  save(folder.path(), 100);
+  prune_checkpoints(folder.path(), 1, 60);
+  remove_unfinished_checkpoints(folder.path());
+  EXPECT_TRUE(fs::exists(inside("step-00000100.unused/state.json")));
+  EXPECT_TRUE(fs::exists(inside("step-00000100.unused-2/state.json")));
+}
+
+TEST(RunCheckpoint, ASaveOverADamagedOneSetsItAside) {
+  const TempFolder folder;
+  const fs::path path = save(folder.path(), 4);
+  flip_byte(path / "index.json", 100);
+  save(folder.path(), 4);
+  EXPECT_EQ(verify_checkpoint(path), state_at(4));
+  EXPECT_TRUE(fs::exists(path.string() + ".unused/index.json"));
+}
+
+// What a process leaves that is killed between the two renames of a file system without an
+// exchange of names.
+TEST(RunCheckpoint, ACheckpointThatWasBeingReplacedIsPutBack) {
+  const TempFolder folder;
+  const fs::path path = save(folder.path(), 4);
+  fs::rename(path, path.string() + ".partial.replaced");
+  make_folders(path.string() + ".partial");
+  remove_unfinished_checkpoints(folder.path());
+  EXPECT_EQ(find_latest_checkpoint(folder.path()), path);
+  EXPECT_FALSE(fs::exists(path.string() + ".partial"));
+  EXPECT_FALSE(fs::exists(path.string() + ".partial.replaced"));
+  // Killed after the second one: the old content goes.
+  make_folders(path.string() + ".partial.replaced/x");
+  remove_unfinished_checkpoints(folder.path());
+  EXPECT_FALSE(fs::exists(path.string() + ".partial.replaced"));
+  EXPECT_EQ(find_latest_checkpoint(folder.path()), path);
+}
+
+TEST(RunCheckpoint, WhatCannotBeReadNowIsNoDamage) {
+  const TempFolder folder;
+  for (const std::uint64_t step : {1, 2}) save(folder.path(), step);
+  for (const char* file : {"state.json", "index.json", "rank-00000.safetensors"}) {
+    const fs::path path = folder / "checkpoints/step-00000002" / file;
+    const std::string content = read_file(path);
+    fs::remove(path);
+    fs::create_symlink(path.filename(), path);  // leads to itself
+    const std::string message =
+        message_of<UserError>([&] { find_latest_checkpoint(folder.path()); });
+    EXPECT_NE(message.find(path.string()), std::string::npos) << message;
+    EXPECT_NE(message.find("step-00000002 may be good: make it readable"), std::string::npos)
+        << message;
+    fs::remove(path);
+    write_file_atomic(path, content);
+  }
+  EXPECT_EQ(find_latest_checkpoint(folder.path()), folder / "checkpoints/step-00000002");
+}
+
+TEST(RunCheckpoint, PruningKeepsMultiples) {
+  const TempFolder folder;
+  for (const std::uint64_t step : {10, 15, 20, 25, 30}) save(folder.path(), step);
+  fs::remove(folder / "checkpoints/step-00000025/state.json");
+  prune_checkpoints(folder.path(), 1, 25, 10);
+  std::set<std::string> left;
+  for (const auto& entry : fs::directory_iterator(folder / "checkpoints"))
+    left.insert(entry.path().filename());
+  // 25 is damaged and newer than what is kept, 30 lies past the current step.
+  EXPECT_EQ(left, (std::set<std::string>{"step-00000010", "step-00000020", "step-00000025",
+                                         "step-00000030.unused"}));
 }
 
 TEST(TrainingState, JsonNamesWhatIsWrong) {

@@ -9,6 +9,7 @@
 
 #include "gimbal/base/error.h"
 #include "gimbal/base/file.h"
+#include "gimbal/base/sha256.h"
 #include "unit/base/temp_folder.h"
 
 namespace gimbal {
@@ -164,6 +165,22 @@ TEST(Safetensors, DamagedHeadersAreRefused) {
     EXPECT_NE(message.find(c.expected), std::string::npos) << c.what << ": " << message;
     EXPECT_NE(message.find("model.safetensors"), std::string::npos) << c.what << ": " << message;
   }
+}
+
+TEST(Safetensors, AFileIsHashedWhileItIsWritten) {
+  const TempFolder folder;
+  const std::vector<TensorSpec> specs{{"a", at::kDouble, {3}},
+                                      {"b", at::kFloat, {0}},
+                                      {"c", at::kFloat, {5}},
+                                      {"d", at::kByte, {7}}};
+  SafetensorsWriter writer(folder / "a", specs, {}, FileHash::kYes);
+  for (const TensorSpec& spec : specs) writer.write(spec.name, at::ones(spec.shape, spec.dtype));
+  writer.close();
+  EXPECT_EQ(writer.sha256(), sha256_of_file(folder / "a"));
+  EXPECT_EQ(writer.num_bytes(), std::filesystem::file_size(folder / "a"));
+  SafetensorsWriter narrow_first(folder / "b", {{"a", at::kByte, {1}}, {"b", at::kFloat, {1}}}, {},
+                                 FileHash::kYes);
+  EXPECT_THROW(narrow_first.write("a", at::ones({1}, at::kByte)), InternalError);
 }
 
 TEST(Safetensors, EveryTruncationIsRefused) {

@@ -40,12 +40,12 @@ inline SmallRun small_run(double start, at::ScalarType dtype = at::kFloat,
   FlatShard first;
   first.block = "text.0";
   first.values = values(12, 0);
-  first.slices = {{parameter("text.a", std::move(a_shape), true), 0},
-                  {parameter(b_name, {4}, true), 8}};
+  first.slices = {{parameter("text.a", a_shape, true), 0, 0, numel_of(a_shape)},
+                  {parameter(b_name, {4}, true), 8, 0, 4}};
   FlatShard second;
   second.block = "vision.0";
   second.values = values(5, 100);
-  second.slices = {{parameter("vision.c", {5}, false), 0}};
+  second.slices = {{parameter("vision.c", {5}, false), 0, 0, 5}};
   run.optimizer = {{"first_moment", {values(12, 200), {}}},
                    {"second_moment", {values(12, 300), {}}}};
   run.shards = {std::move(first), std::move(second)};

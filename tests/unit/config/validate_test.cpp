@@ -22,6 +22,16 @@ TEST(Validate, ListsEveryProblem) {
                                             "train.timeout_seconds: is 0; must be above 0"));
 }
 
+TEST(Validate, TakesInterleavedStages) {
+  Recipe recipe;
+  recipe.parallel.schedule = PipelineChoice::kInterleaved;
+  EXPECT_THAT(validate(recipe), ElementsAre()) << "no pipeline, nothing to interleave";
+  recipe.parallel.pp = 2;
+  recipe.parallel.stages_per_rank = 2;
+  recipe.parallel.stage_starts = {"a", "b", "c"};
+  EXPECT_THAT(validate(recipe), ElementsAre());
+}
+
 TEST(Validate, NamesEachWrongValue) {
   const std::pair<std::vector<std::string>, const char*> cases[] = {
       {{"name=a/b"}, "name: 'a/b' must be a word without /"},
@@ -70,6 +80,24 @@ TEST(Validate, NamesEachWrongValue) {
       {{"train.threads=-1"}, "train.threads: is -1"},
       {{"train.loss_chunk_rows=0"}, "train.loss_chunk_rows: is 0"},
       {{"train.max_bad_steps=0"}, "train.max_bad_steps: is 0"},
+      {{"parallel.pp=0"}, "parallel.pp: is 0; must be at least 1"},
+      {{"parallel.dp_replicate=-1"}, "parallel.dp_replicate: is -1; must be at least 0"},
+      {{"parallel.dp_shard=0"}, "parallel.dp_shard: is 0; must be at least 1"},
+      {{"parallel.sp=0"}, "parallel.sp: is 0; must be at least 1"},
+      {{"parallel.tp=0"}, "parallel.tp: is 0; must be at least 1"},
+      {{"parallel.stages_per_rank=0"}, "parallel.stages_per_rank: is 0; must be at least 1"},
+      {{"parallel.pp=2", "parallel.stages_per_rank=2"},
+       "parallel.stages_per_rank: is 2, which needs parallel.schedule: interleaved"},
+      {{"parallel.pp=2", "parallel.schedule=interleaved"},
+       "parallel.schedule: interleaved needs parallel.stages_per_rank of at least 2"},
+      {{"parallel.pp=2", "parallel.stage_starts=['']"},
+       "parallel.stage_starts[0]: is an empty pattern"},
+      {{"parallel.pp=3", "parallel.stage_starts=[text.0]"},
+       "parallel.stage_starts: names 1 blocks; 3 stages have 2 first blocks besides the first "
+       "stage's"},
+      {{"parallel.stage_starts=[text.0]"},
+       "parallel.stage_starts: names 1 blocks; 1 stages have 0"},
+      {{"checkpoint.keep_every=-1"}, "checkpoint.keep_every: is -1"},
       {{"evaluate.every_steps=-1"}, "evaluate.every_steps: is -1"},
       {{"evaluate.max_samples=-1"}, "evaluate.max_samples: is -1"},
       {{"evaluate.max_new_tokens=0"}, "evaluate.max_new_tokens: is 0"},

@@ -2,91 +2,27 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/randn.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <set>
 
 #include "gimbal/base/error.h"
+#include "unit/models/tiny_models.h"
 
 namespace gimbal {
 namespace {
 
-Json text_config(const std::string& family) {
-  return {{"model_type", family},        {"vocab_size", 40},       {"hidden_size", 16},
-          {"intermediate_size", 24},     {"num_hidden_layers", 2}, {"num_attention_heads", 4},
-          {"num_key_value_heads", 2},    {"head_dim", 4},          {"max_position_embeddings", 64},
-          {"tie_word_embeddings", false}};
-}
-
-Json internvl_config(const std::string& family) {
-  return {{"model_type", "internvl"},
-          {"text_config", text_config(family)},
-          {"vision_config",
-           {{"hidden_size", 12},
-            {"num_hidden_layers", 2},
-            {"num_attention_heads", 3},
-            {"intermediate_size", 20},
-            {"image_size", {8, 8}},
-            {"patch_size", 2}}},
-          {"image_token_id", 3},
-          {"image_seq_length", 4}};
-}
-
-std::string error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no error";
-}
+using tiny_models::bind;
+using tiny_models::error_of;
+using tiny_models::internvl_config;
+using tiny_models::loss_of;
+using tiny_models::text_batch;
+using tiny_models::text_config;
 
 std::string error_of_config(const Json& config) {
   return error_of([&] { make_model(config, "m/config.json"); });
-}
-
-// Binds every parameter to a fresh leaf.
-void bind(Model& model, at::ScalarType dtype) {
-  for (const ParameterPtr& p : model.parameters())
-    p->value = initial_values(*p, 1).to(dtype).requires_grad_(true);
-}
-
-Batch text_batch(const std::vector<std::int64_t>& lengths, bool with_image_places) {
-  Batch batch;
-  batch.text_cu_seqlens = {0};
-  std::vector<std::int64_t> ids, positions, rows, places;
-  for (const std::int64_t length : lengths) {
-    for (std::int64_t i = 0; i < length; ++i) {
-      const auto row = static_cast<std::int64_t>(ids.size());
-      const bool image = with_image_places && i >= 1 && i < 5;
-      if (image) places.push_back(row);
-      ids.push_back(image ? 3 : 5 + (7 * row + i) % 30);
-      positions.push_back(i);
-      if (i + 1 < length && i >= 5) rows.push_back(row);
-    }
-    batch.text_cu_seqlens.push_back(static_cast<std::int64_t>(ids.size()));
-  }
-  batch.token_ids_T = at::tensor(ids, at::kLong);
-  batch.positions_T = at::tensor(positions, at::kLong);
-  batch.image_rows_R = at::tensor(places, at::kLong);
-  batch.loss_rows_Q = at::tensor(rows, at::kLong);
-  batch.targets_Q = batch.token_ids_T.index_select(0, batch.loss_rows_Q + 1);
-  batch.loss_weights_Q = at::ones({batch.loss_rows_Q.size(0)}, at::kFloat);
-  batch.pixels_ICYX = at::randn({static_cast<std::int64_t>(places.size()) / 4, 3, 8, 8});
-  return batch;
-}
-
-at::Tensor loss_of(const Model& model, const Batch& batch) {
-  Flow flow;
-  for (const auto& block : model.blocks) flow = block->forward({batch}, flow);
-  return flow.loss;
 }
 
 TEST(Model, KnowsItsBlocksNamesAndSizes) {
@@ -167,6 +103,8 @@ TEST(Model, WrongTilesAreUserErrors) {
   batch.pixels_ICYX = at::zeros({1, 3, 10, 10});
   EXPECT_NE(error_of([&] { loss_of(model, batch); }).find("image_size"), std::string::npos);
   batch.pixels_ICYX = at::zeros({2, 3, 8, 8});
+  EXPECT_THROW(loss_of(model, batch), InternalError);
+  batch.num_tiles = 2;
   EXPECT_NE(error_of([&] { loss_of(model, batch); }).find("8 visual tokens"), std::string::npos);
 }
 
@@ -280,8 +218,7 @@ TEST(Model, PartsAreThoseOfTheDescription) {
   for (const std::string family : {"qwen2", "qwen3", "llama"}) {
     Model model = make_model(internvl_config(family), "test");
     bind(model, at::kFloat);
-    Batch batch = text_batch({9, 7}, /*with_image_places=*/true);
-    batch.pixels_ICYX = at::randn({2, 3, 8, 8});
+    const Batch batch = text_batch({9, 7}, /*with_image_places=*/true);
     Flow flow;
     for (std::size_t i = 0; i < model.blocks.size(); ++i) {
       const Block& block = *model.blocks[i];

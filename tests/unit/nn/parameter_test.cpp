@@ -17,7 +17,7 @@ Parameter normal_parameter(const std::string& name, std::vector<std::int64_t> sh
                            double deviation) {
   Parameter p;
   p.name = name;
-  p.shape = std::move(shape);
+  p.full_shape = p.shape = std::move(shape);
   p.init = {Init::Kind::kNormal, deviation};
   return p;
 }
@@ -42,6 +42,46 @@ TEST(Parameter, InitialValues_DependOnSeedAndNameOnly) {
   EXPECT_TRUE(x.reshape({-1}).equal(initial_values(normal_parameter("a", {99}, 1), 3)));
   EXPECT_FALSE(x.equal(initial_values(p, 4)));
   EXPECT_FALSE(x.equal(initial_values(normal_parameter("b", {33, 3}, 1), 3)));
+}
+
+TEST(Parameter, PartsHaveTheValuesOfTheWhole) {
+  const auto whole = normal_parameter("a", {6, 5}, 1);
+  const at::Tensor values = initial_values(whole, 3);
+  auto part = whole;
+  take_part(part, 1, 2, 3);
+  EXPECT_EQ(part.shape, (std::vector<std::int64_t>{6, 3}));
+  EXPECT_EQ(part.numel(), 18);
+  EXPECT_EQ(part.full_numel(), 30);
+  EXPECT_TRUE(initial_values(part, 3).equal(values.narrow(1, 2, 3)));
+  EXPECT_TRUE(part_of(part, values).equal(values.narrow(1, 2, 3)));
+  EXPECT_TRUE(part_of(whole, values).is_same(values));
+  EXPECT_THROW(take_part(part, 0, 0, 1), InternalError);  // cut already
+  auto other = whole;
+  EXPECT_THROW(take_part(other, 0, 5, 2), InternalError);
+  EXPECT_THROW(take_part(other, 2, 0, 1), InternalError);
+}
+
+// Odd sizes: the parts begin and end inside of the pairs in which normals are made.
+TEST(Parameter, PartsOfAnyDimAreMadeAlone) {
+  for (const double deviation : {1.0, 0.0}) {
+    auto whole = normal_parameter("a", {5, 7, 3}, deviation);
+    if (deviation == 0) whole.init = {Init::Kind::kConstant, 4.0};
+    const at::Tensor values = initial_values(whole, 3);
+    for (int dim = 0; dim < 3; ++dim) {
+      const std::int64_t rows = whole.shape[static_cast<std::size_t>(dim)];
+      for (std::int64_t begin = 0; begin <= rows; ++begin) {
+        for (std::int64_t size = 0; begin + size <= rows; ++size) {
+          auto part = whole;
+          take_part(part, dim, begin, size);
+          const at::Tensor own = initial_values(part, 3);
+          EXPECT_TRUE(own.equal(values.narrow(dim, begin, size))) << dim << begin << size;
+          // Nothing of the whole is kept.
+          EXPECT_TRUE(own.is_contiguous());
+          EXPECT_EQ(own.storage().nbytes(), static_cast<std::size_t>(own.numel()) * 4);
+        }
+      }
+    }
+  }
 }
 
 TEST(Parameter, List_RefusesTheSameNameTwice) {

@@ -1,13 +1,17 @@
 #include "gimbal/optim/adamw.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "gimbal/base/error.h"
+#include "gimbal/optim/adamw_update.h"
 
 namespace gimbal {
 namespace {
@@ -82,6 +86,52 @@ TEST(AdamW, ResumesBitForBit) {
   after.set_step_count(before.step_count());
   after.step(rates);
   EXPECT_TRUE(at::equal(straight[0].values, resumed[0].values));
+}
+
+AdamWTensors make_tensors(std::int64_t numel) {
+  const at::Tensor values = at::arange(numel, at::kFloat).sin();
+  return {{values, values.narrow(0, 0, 7).clone()},
+          {values.cos(), values.narrow(0, 2, 7).clone()},
+          {at::zeros_like(values), at::zeros({7}, at::kFloat)},
+          {at::zeros_like(values), at::zeros({7}, at::kFloat)}};
+}
+
+// What offloading does on a device: here the device is the host.
+TEST(AdamW, ChunksGiveTheSameBits) {
+  for (const std::int64_t chunk : {16, 48, 1000, 4096}) {
+    const AdamWTensors whole = make_tensors(1003), chunked = make_tensors(1003);
+    for (int step = 1; step <= 3; ++step) {
+      update_together(whole, step, {0.01, 0.1}, {});
+      update_in_chunks(chunked, step, {0.01, 0.1}, {}, chunk);
+    }
+    for (std::size_t i = 0; i < whole.values.size(); ++i) {
+      EXPECT_TRUE(at::equal(whole.values[i], chunked.values[i])) << chunk;
+      EXPECT_TRUE(at::equal(whole.first_moments[i], chunked.first_moments[i]));
+      EXPECT_TRUE(at::equal(whole.second_moments[i], chunked.second_moments[i]));
+      EXPECT_GT(whole.second_moments[i].max().item<float>(), 0.0F);
+    }
+  }
+}
+
+TEST(AdamW, OffloadingFromTheHostChangesNothing) {
+  std::vector<FlatShard> plain = make_shards(at::kFloat), offloaded = make_shards(at::kFloat);
+  AdamW a(plain, {}), b(offloaded, {.offload = true});
+  const std::vector<GroupRates> rates{{0.01, 0.1}, {0.02, 0.0}};
+  a.step(rates);
+  b.step(rates);
+  EXPECT_TRUE(at::equal(plain[0].values, offloaded[0].values));
+  EXPECT_TRUE(at::equal(a.states()[0].first_moment, b.states()[0].first_moment));
+  EXPECT_FALSE(b.states()[0].first_moment.is_pinned());
+}
+
+TEST(AdamW, ShardsMayBeEmpty) {
+  std::vector<FlatShard> shards = make_shards(at::kFloat);
+  shards[0].values = at::zeros({0}, at::kFloat);
+  shards[0].gradients = at::zeros({0}, at::kFloat);
+  AdamW adamw(shards, {});
+  adamw.step({{0.01, 0.1}, {0.01, 0.0}});
+  EXPECT_EQ(adamw.states()[0].first_moment.numel(), 0);
+  EXPECT_NEAR(shards[1].values.item<double>(), 3.01, 1e-6);
 }
 
 TEST(AdamW, RefusesAGroupWithoutRates) {

@@ -10,6 +10,8 @@
 #include <cmath>
 #include <limits>
 
+#include "parallel/counting_comm.h"
+
 namespace gimbal {
 namespace {
 
@@ -18,6 +20,7 @@ std::vector<FlatShard> make_shards(at::ScalarType dtype) {
   std::vector<FlatShard> shards(3);
   shards[0].gradients = at::tensor({3.0, 0.0}, at::kDouble).to(dtype);
   shards[1].gradients = at::tensor({4.0, 12.0, 0.0}, at::kDouble).to(dtype);
+  for (FlatShard& shard : shards) shard.values = at::tensor({1.0}, at::kDouble).to(dtype);
   return shards;  // the third is frozen
 }
 
@@ -30,6 +33,38 @@ TEST(GlobalNorm, IsTheNormOfAllShards) {
   }
   EXPECT_EQ(global_norm({}).item<double>(), 0.0);
   EXPECT_EQ(global_norm(std::vector<FlatShard>(0)).scalar_type(), at::kDouble);
+}
+
+TEST(GlobalNorm, SkipsEmptyShards) {
+  std::vector<FlatShard> shards = make_shards(at::kFloat);
+  shards[0].gradients = shards[0].gradients.narrow(0, 0, 0);
+  EXPECT_NEAR(global_norm(shards).item<double>(), std::sqrt(160.0), 1e-5);
+  clip_gradients(shards, global_norm(shards), 1.0);
+  EXPECT_NEAR(global_norm(shards).item<double>(), 1.0, 1e-6);
+  shards[1].gradients = shards[0].gradients;
+  EXPECT_EQ(global_norm({shards[0], shards[1]}).item<double>(), 0.0);
+}
+
+TEST(GlobalNorm, CountsEachGradientOnce) {
+  std::vector<FlatShard> shards = make_shards(at::kFloat);
+  toy::CountingComm world(4);
+  shards[1].replica = 2;
+  shards[1].num_replicas = 3;
+  // Four ranks with 3^2 each.
+  const at::Tensor norm = global_norm(shards, world);
+  EXPECT_EQ(norm.scalar_type(), at::kDouble);
+  EXPECT_NEAR(norm.item<double>(), 6.0, 1e-6);
+  EXPECT_EQ(world.calls, (std::vector<std::string>{"sum gradient norm"}));
+  // A rank that holds nothing of its own takes part.
+  shards[0].replica = 1;
+  EXPECT_EQ(global_norm(shards, world).item<double>(), 0.0);
+  EXPECT_EQ(world.calls.size(), 2U);
+}
+
+TEST(GlobalNorm, OfOneRankIsThatOfItsShards) {
+  const std::vector<FlatShard> shards = make_shards(at::kFloat);
+  const auto single = make_single_comm();
+  EXPECT_TRUE(at::equal(global_norm(shards, *single), global_norm(shards)));
 }
 
 TEST(GlobalNorm, IsExactForLargeShards) {

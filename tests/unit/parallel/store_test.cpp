@@ -5,10 +5,14 @@
 #include <gtest/gtest.h>
 
 #include "gimbal/base/error.h"
+#include "parallel/counting_comm.h"
 #include "parallel/toy_model.h"
 
 namespace gimbal {
 namespace {
+
+using toy::CountingComm;
+using Calls = std::vector<std::string>;
 
 class StoreTest : public testing::Test {
  protected:
@@ -20,26 +24,6 @@ void finish_step(ParameterStore& store, std::size_t num_blocks) {
   for (std::size_t i = num_blocks; i-- > 0;) store.finish_micro_batch(i, true);
   store.finish_reduce();
 }
-
-/// Counts collectives and their order.
-class CountingComm : public Comm {
- public:
-  int rank() const override { return 0; }
-  int size() const override { return 2; }
-  at::Device device() const override { return at::kCPU; }
-  std::unique_ptr<CommWork> all_reduce_sum(at::Tensor tensor, const std::string& name) override {
-    reduced.push_back(name);
-    tensor.mul_(2);  // as if the other rank had the same
-    return make_single_comm()->all_reduce_sum(tensor, name);
-  }
-  std::unique_ptr<CommWork> broadcast(at::Tensor tensor, int, const std::string& name) override {
-    return make_single_comm()->broadcast(tensor, 0, name);
-  }
-  at::Tensor all_gather(const at::Tensor& tensor, const std::string&) override { return tensor; }
-  void barrier(const std::string&) override {}
-
-  std::vector<std::string> reduced;
-};
 
 TEST_F(StoreTest, ShardsHoldEveryParameterOnce) {
   Model model = toy::make_model();
@@ -113,29 +97,47 @@ TEST_F(StoreTest, GradientsGoToTheFlatBuffer) {
   EXPECT_EQ(toy::gradients_of(*store).at("text.0.w").abs().sum().item<double>(), 0.0);
 }
 
-TEST_F(StoreTest, ReducesBlocksInReverseOrderOnce) {
+TEST_F(StoreTest, ReducesBlocksAsTheyAreFinishedOnce) {
   Model model = toy::make_model();
   toy::freeze(model, "vision.0");
   CountingComm comm;
   const auto store = toy::make_store(model, comm);
   store->begin_step();
   for (std::size_t i = model.blocks.size(); i-- > 0;) store->finish_micro_batch(i, false);
-  EXPECT_TRUE(comm.reduced.empty());
+  EXPECT_TRUE(comm.calls.empty());
   finish_step(*store, model.blocks.size());
-  EXPECT_EQ(comm.reduced,
-            (std::vector<std::string>{"gradients of text.head", "gradients of text.1",
-                                      "gradients of text.0", "gradients of text.embed",
-                                      "gradients of vision.embed"}));
+  EXPECT_EQ(comm.calls, (Calls{"sum gradients of text.head", "sum gradients of text.1",
+                               "sum gradients of text.0", "sum gradients of text.embed",
+                               "sum gradients of vision.embed"}));
 }
 
-TEST_F(StoreTest, RefusesOtherOrders) {
+TEST_F(StoreTest, RefusesToReduceTwiceOrTooEarly) {
   const Model model = toy::make_model();
   const auto store = toy::make_store(model, *comm_);
   store->begin_step();
   store->finish_micro_batch(3, true);
-  EXPECT_THROW(store->finish_micro_batch(4, true), InternalError);
   EXPECT_THROW(store->finish_micro_batch(3, true), InternalError);
-  EXPECT_THROW(store->finish_reduce(), InternalError);
+  EXPECT_THROW(store->finish_reduce(), InternalError);  // not all are finished
+  store->finish_micro_batch(2, true);
+  EXPECT_THROW(store->finish_micro_batch(5, true), InternalError);  // uses the table of block 2
+}
+
+TEST_F(StoreTest, GradientsOfTheComputeTypeAreAddedInTheMasters) {
+  const Model model = toy::make_model();
+  const auto store = toy::make_store(model, *comm_, at::kFloat, at::kBFloat16);
+  const at::Tensor& weight = model.blocks[3]->parameters()[0]->value;
+  store->begin_step();
+  // 256 + 1 is no bfloat16.
+  for (const double gradient : {256.0, 1.0}) {
+    store->open(3, true);
+    (weight * gradient).sum().backward();
+    store->close(3);
+    store->finish_micro_batch(3, false);
+  }
+  finish_step(*store, model.blocks.size());
+  const at::Tensor gradients = toy::gradients_of(*store).at("text.0.w");
+  EXPECT_EQ(gradients.min().item<double>(), 257.0);
+  EXPECT_EQ(gradients.max().item<double>(), 257.0);
 }
 
 TEST_F(StoreTest, RefusesBorrowersThatComeFirst) {

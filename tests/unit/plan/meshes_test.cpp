@@ -73,13 +73,14 @@ TEST(Meshes, SayWhatDoesNotDivide) {
             "devices or an axis.");
   input.pp = 2;
   input.tp = 3;
-  EXPECT_NE(error_of(input).find("tp 3 does not divide the text model's 16 attention heads"),
-            std::string::npos)
+  EXPECT_NE(
+      error_of(input).find("tp 3 x sp 1 = 3 does not divide the text model's 16 attention heads"),
+      std::string::npos)
       << error_of(input);
   input = testing::small_input(64);
   input.tp = 4;
   input.sp = 8;
-  EXPECT_NE(error_of(input).find("tp x sp = 32 does not divide"), std::string::npos);
+  EXPECT_NE(error_of(input).find("tp 4 x sp 8 = 32 does not divide"), std::string::npos);
   input = testing::small_input(8);
   input.ep = 2;
   EXPECT_NE(error_of(input).find("has no routed experts"), std::string::npos);

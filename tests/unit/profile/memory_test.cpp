@@ -69,6 +69,44 @@ TEST(Memory, EstimateOfFrozenRecomputedAndHalfPrecision) {
   EXPECT_THROW(estimate_training_memory(three_blocks(), kWork, MemorySetting{}), InternalError);
 }
 
+TEST(Memory, StateIsSharedByTheRanksOfTheMesh) {
+  MemorySetting setting;
+  setting.frozen = {false, false, false};
+  setting.levels = {Recompute::kKeep, Recompute::kKeep, Recompute::kKeep};
+  setting.dp_shard = 2;
+  setting.reshard = true;
+  const MemoryEstimate shared = estimate_training_memory(three_blocks(), kWork, setting);
+  // Half of the master values, and two gathered blocks; half of the gradients, and one whole
+  // block's.
+  EXPECT_EQ(shared.parameter_bytes, 150 * 4 + 200 * 4);
+  EXPECT_EQ(shared.gradient_bytes, 150 * 4 + 100 * 4);
+  EXPECT_EQ(shared.optimizer_bytes, 150 * 8);
+  setting.reshard = false;
+  const MemoryEstimate kept = estimate_training_memory(three_blocks(), kWork, setting);
+  EXPECT_EQ(kept.parameter_bytes, 150 * 4 + 300 * 4);
+  EXPECT_EQ(kept.gradient_bytes, 150 * 4 + 300 * 4);
+  setting.dp_shard = 1;
+  setting.tp = 2;
+  const MemoryEstimate cut = estimate_training_memory(three_blocks(), kWork, setting);
+  EXPECT_EQ(cut.parameter_bytes, 150 * 4);
+  EXPECT_EQ(cut.optimizer_bytes, 150 * 8);
+}
+
+TEST(Memory, ActivationsAreThoseOfTheStageAndItsMicroBatchesUnderWay) {
+  MemorySetting setting;
+  setting.frozen = {false, false, false};
+  setting.levels = {Recompute::kKeep, Recompute::kKeep, Recompute::kKeep};
+  setting.in_flight = {0, 0, 2};
+  const MemoryEstimate last = estimate_training_memory(three_blocks(), kWork, setting);
+  EXPECT_EQ(last.parameter_bytes, 100 * 4);
+  // Two micro-batches' saved values; gradients of one.
+  EXPECT_EQ(last.activation_bytes, (2 * 100 + (2 * 2 + 1.5) * 10) * 4);
+  setting.sp = 2;
+  setting.tp = 5;
+  EXPECT_DOUBLE_EQ(peak_activation_bytes(three_blocks(), kWork, setting),
+                   last.activation_bytes / 10);
+}
+
 TEST(Memory, PeakMayBeInTheHead) {
   ModelDesc model = three_blocks();
   model.vocab_size = 1000;

@@ -22,6 +22,9 @@ TEST(SyntheticBatch, HasTheSizesOfThePack) {
   EXPECT_EQ(batch.text_cu_seqlens, (std::vector<std::int64_t>{0, 20, 26, 35}));
   EXPECT_EQ(batch.pixels_ICYX.sizes(), (std::vector<std::int64_t>{3, 3, 8, 12}));
   EXPECT_EQ(batch.image_rows_R.numel(), 3 * 4);
+  EXPECT_EQ(batch.num_tiles, 3);
+  EXPECT_EQ(batch.image_rows.size(), 12U);
+  EXPECT_EQ(batch.loss_rows.size(), 8U);
   EXPECT_EQ(batch.loss_rows_Q.numel(), 8);
   EXPECT_EQ(batch.targets_Q.numel(), 8);
   EXPECT_EQ(batch.loss_weights_Q.numel(), 8);

@@ -84,6 +84,27 @@ TEST_F(CollateTest, JoinsSamplesWithoutPadding) {
   EXPECT_EQ(values_of<float>(batch.pixels_ICYX), expected);
 }
 
+TEST_F(CollateTest, CountsTilesAndKeepsRowsOnTheHost) {
+  add_samples();
+  const Dataset dataset(fixture_.write());
+  const ImageProcessor processor(dataset.image_processor());
+  const Batch whole = collate(dataset, processor, std::array{1U, 0U});
+  EXPECT_EQ(whole.num_tiles, 4);
+  EXPECT_EQ(whole.num_tiles, whole.pixels_ICYX.size(0));
+  EXPECT_EQ(whole.image_rows, values_of<std::int64_t>(whole.image_rows_R));
+  EXPECT_EQ(whole.loss_rows, values_of<std::int64_t>(whole.loss_rows_Q));
+  EXPECT_FALSE(whole.image_rows.empty() || whole.loss_rows.empty());
+  // Without pixels everything else is the same, and no picture is opened.
+  std::filesystem::remove(dataset.media_path(picture_));
+  const Batch blind = collate(dataset, processor, std::array{1U, 0U}, /*with_pixels=*/false);
+  EXPECT_FALSE(blind.pixels_ICYX.defined());
+  EXPECT_EQ(blind.num_tiles, 4);
+  EXPECT_EQ(blind.image_rows, whole.image_rows);
+  EXPECT_EQ(blind.loss_rows, whole.loss_rows);
+  EXPECT_TRUE(blind.token_ids_T.equal(whole.token_ids_T));
+  EXPECT_FALSE(to_device(blind, at::kCPU).pixels_ICYX.defined());
+}
+
 TEST_F(CollateTest, OfNothingHasZeroRowsOfTheRightTypes) {
   add_samples();
   const Dataset dataset(fixture_.write());

@@ -75,6 +75,15 @@ TEST_P(PrefetcherTest, DeliversTheSameBatchesInOrder) {
   EXPECT_FALSE(prefetcher.next(batch));
 }
 
+TEST_P(PrefetcherTest, CanLeaveThePixelsOut) {
+  Prefetcher prefetcher(dataset_, processor_, GetParam(), 3, pairs(), /*with_pixels=*/false);
+  Batch batch;
+  ASSERT_TRUE(prefetcher.next(batch));
+  EXPECT_EQ(batch.num_tiles, collate(dataset_, processor_, std::array{0U, 1U}).num_tiles);
+  EXPECT_GT(batch.num_tiles, 0);
+  EXPECT_FALSE(batch.pixels_ICYX.defined());
+}
+
 TEST_P(PrefetcherTest, DeliversAnErrorAtItsPlaceAndGoesOn) {
   const std::vector<std::uint32_t> order = {3, 5, kBadSample, 6, kBadSample, 8};
   std::size_t at = 0;

@@ -1,4 +1,4 @@
-#include "gimbal/train/block_levels.h"
+#include "gimbal/train/tape/block_levels.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

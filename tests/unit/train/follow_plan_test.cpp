@@ -1,4 +1,4 @@
-#include "gimbal/train/follow_plan.h"
+#include "gimbal/train/layout/follow_plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,8 +7,8 @@
 #include "gimbal/base/file.h"
 #include "gimbal/config/load.h"
 #include "gimbal/cost/model_fingerprint.h"
-#include "gimbal/train/block_levels.h"
 #include "gimbal/train/preflight.h"
+#include "gimbal/train/tape/block_levels.h"
 #include "train/small_models.h"
 #include "unit/base/temp_folder.h"
 
@@ -191,22 +191,46 @@ TEST_F(FollowPlan, OtherModelsAreRefused) {
   EXPECT_THAT(check(changed), HasSubstr("same blocks but other sizes"));
 }
 
-TEST_F(FollowPlan, MeshesWithoutARuntimeAreRefused) {
+TEST_F(FollowPlan, MeshesThatDoNotRunHereAreRefused) {
   const auto check = [&](const MeshShape& mesh, int world_size) {
     Plan changed = plan;
     changed.mesh = mesh;
     return message_of<UserError>([&] { check_plan_runs(changed, "p.json", world_size); });
   };
-  EXPECT_NO_THROW(check_plan_runs(plan, "p.json", 2));
   for (const MeshShape& mesh : {MeshShape{.pp = 2}, MeshShape{.dp_shard = 2}, MeshShape{.sp = 2},
-                                MeshShape{.tp = 2}, MeshShape{.dp_shard = 2, .ep = 2}}) {
-    EXPECT_THAT(check(mesh, 2), AllOf(HasSubstr("there is no runtime for its other axes yet"),
-                                      HasSubstr("--pp 1 --tp 1 --sp 1 --ep 1 --dp-shard 1")));
+                                MeshShape{.tp = 2}, MeshShape{.dp_replicate = 2}}) {
+    Plan changed = plan;
+    changed.mesh = mesh;
+    EXPECT_NO_THROW(check_plan_runs(changed, "p.json", 2));
   }
+  EXPECT_THAT(check(MeshShape{.dp_shard = 2, .ep = 2}, 2),
+              AllOf(HasSubstr("no expert parallelism"), HasSubstr("--ep 1")));
   EXPECT_THAT(check(MeshShape{.dp_replicate = 2}, 1),
               HasSubstr("is for 2 processes, but this run has 1. Start it with --nproc 2, or plan "
                         "with --devices 1"));
   EXPECT_THAT(check(MeshShape{}, 3), HasSubstr("is for 1 process, but this run has 3"));
+}
+
+TEST_F(FollowPlan, MeshCutsAndScheduleBecomeTheRecipes) {
+  plan.mesh = {.pp = 2, .dp_replicate = 3, .dp_shard = 2, .sp = 1, .tp = 2};
+  plan.schedule = {PipelineKind::kZeroBubble, 2, 1, 3};
+  plan.shard_policy = ShardPolicy::kReshard;
+  plan.layout.stage_begin = {0, block("text.0"), model.blocks.size()};
+  const ParallelConfig parallel = applied("").recipe.parallel;
+  EXPECT_EQ(parallel.pp, 2);
+  EXPECT_EQ(parallel.dp_replicate, 3);
+  EXPECT_EQ(parallel.dp_shard, 2);
+  EXPECT_EQ(parallel.tp, 2);
+  EXPECT_EQ(parallel.schedule, PipelineChoice::kZeroBubble);
+  EXPECT_EQ(parallel.weights, WeightsChoice::kReshard);
+  EXPECT_EQ(parallel.stage_starts, std::vector<std::string>{"text.0"});
+  EXPECT_THAT(refused("", {"parallel.pp=4", "parallel.schedule=gpipe",
+                           "parallel.stage_starts=[text.1,text.norm,text.head]"}),
+              AllOf(HasSubstr("parallel.pp is 4; the plan has 2"),
+                    HasSubstr("parallel.schedule is gpipe; the plan has zb-h1"),
+                    HasSubstr("parallel.stage_starts is text.1, text.norm, text.head; the plan has "
+                              "text.0")));
+  EXPECT_NO_THROW(applied("", {"parallel.pp=2", "parallel.dp_replicate=0"}));
 }
 
 TEST_F(FollowPlan, CapsOfUnknownStreamsAndAMissingTextCapAreRefused) {

@@ -1,4 +1,4 @@
-#include "gimbal/train/metrics.h"
+#include "gimbal/train/report/metrics.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 
 #include "gimbal/base/error.h"
 #include "gimbal/base/file.h"
-#include "gimbal/train/progress.h"
+#include "gimbal/train/report/progress.h"
 #include "unit/base/temp_folder.h"
 
 namespace gimbal {

@@ -1,11 +1,11 @@
-#include "gimbal/train/prediction.h"
+#include "gimbal/train/report/prediction.h"
 
 #include <ATen/ops/ones.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "gimbal/base/error.h"
-#include "gimbal/train/memory_fit.h"
+#include "gimbal/train/report/memory_fit.h"
 #include "unit/base/temp_folder.h"
 
 namespace gimbal {
@@ -51,7 +51,7 @@ void run_micro_batch(RunMeasurements& measurements, HandClock& clock, double row
     clock.seconds += static_cast<double>(i + 1);
     measurements.note(i, false, false);
   }
-  measurements.end_forward();
+  measurements.pause();
   clock.seconds += 1000;  // belongs to no block
   for (std::size_t i = 3; i-- > 0;) {
     measurements.note(i, true, true);
@@ -124,7 +124,8 @@ TEST(Prediction, WithAPlanComparesStepAndClasses) {
   times.micro_batches = 4;
   times.classes["text_layer"] = {0.44, 0.6};
   const PredictionReport report = compare_prediction(
-      7, predicted_plan(), "p.json", {{100, 90, 3000}, {120, 130, 4100}}, times, 0.55);
+      7, predicted_plan(), "p.json",
+      {{.peak = {100, 90, 3000}}, {.peak = {120, 130, 4100}, .gradient_bytes = 7}}, times, 0.55);
   const Json json = to_json(report);
   EXPECT_EQ(json.at("kind"), "prediction");
   EXPECT_EQ(json.at("step"), 7);
@@ -132,6 +133,8 @@ TEST(Prediction, WithAPlanComparesStepAndClasses) {
   EXPECT_EQ(json.at("activation_peak_bytes").at("predicted"), 120);
   EXPECT_EQ(json.at("activation_peak_bytes").at("measured"), 130);
   EXPECT_EQ(json.at("peak_bytes").at("measured"), 4100);
+  EXPECT_EQ(json.at("ranks")[0].at("total_peak_bytes"), 3000);
+  EXPECT_EQ(json.at("ranks")[1].at("state_bytes").at("gradients"), 7);
   EXPECT_NEAR(json.at("step_seconds").at("ratio").get<double>(), 1.1, 1e-12);
   ASSERT_EQ(json.at("classes").size(), 1U) << "no block of the other class has run";
   const Json& layer = json.at("classes")[0];
@@ -143,9 +146,26 @@ TEST(Prediction, WithAPlanComparesStepAndClasses) {
                                      HasSubstr("backward 150 ms, predicted 200 ms (-25.0%)")));
 }
 
+TEST(Prediction, EachPipelineRankHasItsPeakAndAPartOfTheTimes) {
+  MeasuredTimes times;
+  times.micro_batches = 8;  // 4 on each of two ranks
+  times.classes["text_layer"] = {0.4, 0.8};
+  Plan plan = predicted_plan();
+  plan.prediction.peak_bytes = {4000, 2000};
+  const PredictionReport report = compare_prediction(
+      7, plan, "p.json",
+      {{.peak = {0, 0, 4400}}, {.pp = 1, .peak = {0, 0, 1500}}, {.pp = 1, .peak = {0, 0, 1800}}},
+      times, 0.5);
+  const Json json = to_json(report);
+  EXPECT_EQ(json.at("peak_bytes").at("measured"), 4400);
+  EXPECT_EQ(json.at("peak_bytes_by_rank")[1].at("measured"), 1800);
+  EXPECT_NEAR(json.at("classes")[0].at("forward").at("measured").get<double>(), 0.1, 1e-12);
+  EXPECT_THAT(to_text(report), HasSubstr("memory of pipeline rank 1 at most"));
+}
+
 TEST(Prediction, WithoutAPlanComparesMemoryOnly) {
   const PredictionReport report =
-      compare_prediction(3, std::nullopt, "", {{0, 90, 3000}}, MeasuredTimes{}, 0.1);
+      compare_prediction(3, std::nullopt, "", {{.peak = {0, 90, 3000}}}, MeasuredTimes{}, 0.1);
   const Json json = to_json(report);
   EXPECT_FALSE(json.contains("step_seconds"));
   EXPECT_TRUE(json.at("activation_peak_bytes").at("ratio").is_null());
@@ -179,6 +199,26 @@ TEST(MemoryFit, APlanAboveTheMachineIsRefused) {
   EXPECT_THAT(
       testing::message_of<UserError>([] { check_plan_fits(predicted_plan(), "p.json", 3999); }),
       HasSubstr("plan 'p.json' needs 4 kB in each process, but a process may use 4 kB"));
+}
+
+TEST(MemoryFit, TravelsBetweenRanksAndTheTightestIsShown) {
+  MemoryFit first;
+  first.memory.parameter_bytes = 3e9;
+  first.machine_bytes = 8e9;
+  MemoryFit second = first;
+  second.memory.activation_bytes = 2e9;
+  second.largest = {7, 3, {}, {1, 2, 3, 4, 5}, 0};
+  second.planned_bytes = 1.5e9;
+  second.samples = {"a.jsonl line 1"};
+  second.coordinates = "pp 1";
+  const MemoryFit worst =
+      tightest_fit({decode_fit(encode_fit(first)), decode_fit(encode_fit(second))});
+  EXPECT_EQ(to_json(worst), to_json(second));
+  EXPECT_EQ(worst.memory.total_bytes(), 5e9);
+  EXPECT_EQ(worst.largest.work.vision_pairs, 5);
+  EXPECT_THAT(to_text(worst), AllOf(HasSubstr("data rank 3, step 8"),
+                                    HasSubstr("the rank at pp 1 has least room")));
+  EXPECT_EQ(to_text(decode_fit(encode_fit(first))).find("least room"), std::string::npos);
 }
 
 }  // namespace

@@ -8,8 +8,8 @@
 
 #include "gimbal/profile/allocation_meter.h"
 #include "gimbal/profile/memory.h"
-#include "gimbal/train/block_levels.h"
-#include "gimbal/train/tape.h"
+#include "gimbal/train/tape/block_levels.h"
+#include "gimbal/train/tape/tape.h"
 #include "parallel/toy_model.h"
 #include "train/small_models.h"
 

@@ -1,4 +1,4 @@
-#include "gimbal/train/run_patterns.h"
+#include "gimbal/train/data/run_patterns.h"
 
 #include <gtest/gtest.h>
 

@@ -93,6 +93,7 @@ inline Batch make_batch(std::uint64_t seed, const std::vector<std::int64_t>& len
   std::vector<float> pixels;
   for (std::int64_t i = 0; i < tiles * 3 * sizes.image_size * sizes.image_size; ++i)
     pixels.push_back(static_cast<float>(rng.normal(static_cast<std::uint64_t>(i) + 1000000)));
+  batch.num_tiles = tiles;
   batch.pixels_ICYX =
       at::from_blob(pixels.data(), {tiles, 3, sizes.image_size, sizes.image_size}, at::kFloat)
           .clone();
@@ -120,9 +121,9 @@ inline std::unique_ptr<ParameterStore> make_store(const Model& model, Comm& comm
                                      [](const Parameter&) { return 0; });
   for (FlatShard& shard : store->shards()) {
     for (const auto& slice : shard.slices) {
-      shard.values.narrow(0, slice.offset, slice.parameter->numel())
-          .view(slice.parameter->shape)
-          .copy_(initial_values(*slice.parameter, 7));
+      shard.values.narrow(0, slice.offset, slice.numel)
+          .copy_(
+              initial_values(*slice.parameter, 7).view({-1}).narrow(0, slice.begin, slice.numel));
     }
   }
   store->values_changed();

@@ -1,4 +1,4 @@
-#include "gimbal/train/step_plan.h"
+#include "gimbal/train/data/step_plan.h"
 
 #include <gtest/gtest.h>
 
@@ -78,6 +78,35 @@ TEST_F(StepPlanTest, AllRanksKnowAllLoadsAndTheSameNormaliser) {
     for (const std::uint32_t sample : part) own_tokens += dataset_->sample(sample).num_tokens;
   }
   EXPECT_EQ(own_tokens, b.loads[1].tokens);
+}
+
+TEST_F(StepPlanTest, PaddedRanksHaveEquallyManyMicroBatchesAndTheSameSamples) {
+  constexpr int kRanks = 3;  // of 4 packs
+  std::vector<StepPlanner> padded;
+  for (int rank = 0; rank < kRanks; ++rank) {
+    padded.push_back(planner(rank, kRanks, 2));
+    padded.back().pad_micro_batches([](std::size_t count) { return (count + 1) / 2 * 2; });
+  }
+  bool any_empty = false;
+  for (Position position; position.epoch == 0;) {
+    std::vector<StepPlan> plans;
+    for (StepPlanner& one : padded) plans.push_back(one.plan(position));
+    const std::size_t count = plans[0].micro_batches.size();
+    for (int rank = 0; rank < kRanks; ++rank) {
+      StepPlan& plan = plans[static_cast<std::size_t>(rank)];
+      EXPECT_EQ(plan.micro_batches.size(), count);
+      EXPECT_EQ(plan.micro_batches.size() % 2, 0U);
+      while (!plan.micro_batches.empty() && plan.micro_batches.back().empty()) {
+        plan.micro_batches.pop_back();
+        any_empty = true;
+      }
+      auto plain = planner(rank, kRanks, 2).plan(position).micro_batches;
+      if (plain.back().empty()) plain.pop_back();
+      EXPECT_EQ(plan.micro_batches, plain);
+    }
+    position = plans[0].next;
+  }
+  EXPECT_TRUE(any_empty);
 }
 
 TEST_F(StepPlanTest, ZeroMicroBatchesMeansOneSampleEach) {

@@ -1,4 +1,4 @@
-#include "gimbal/train/summary.h"
+#include "gimbal/train/report/summary.h"
 
 #include <gtest/gtest.h>
 

@@ -1,8 +1,7 @@
-#include "gimbal/train/tape.h"
+#include "gimbal/train/tape/tape.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/allclose.h>
-#include <ATen/ops/equal.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/util/intrusive_ptr.h>
 #include <gtest/gtest.h>
@@ -10,11 +9,19 @@
 
 #include "gimbal/base/error.h"
 #include "parallel/toy_model.h"
+#include "train/tape_runs.h"
 
 namespace gimbal {
 namespace {
 
+using toy::expect_bit_equal;
+using toy::full;
+using toy::keep;
+using toy::largest;
+using toy::LoggingStore;
 using toy::NamedTensors;
+using toy::run_tape;
+using toy::TapeRun;
 
 /// Loss and gradients of one autograd graph over the whole model, summed over the batches.
 NamedTensors one_graph(const Model& model, const std::vector<Batch>& batches, double seed,
@@ -43,44 +50,6 @@ NamedTensors one_graph(const Model& model, const std::vector<Batch>& batches, do
     }
   }
   return gradients;
-}
-
-struct TapeRun {
-  double loss_sum = 0;
-  NamedTensors gradients;
-};
-
-TapeRun run_tape(const Model& model, const std::vector<Batch>& batches, double seed,
-                 const std::vector<Recompute>& levels, at::ScalarType compute = at::kFloat) {
-  const auto comm = make_single_comm();
-  const auto store = toy::make_store(model, *comm, at::kFloat, compute);
-  Tape tape(model, *store, levels);
-  TapeRun run;
-  store->begin_step();
-  for (std::size_t i = 0; i < batches.size(); ++i) {
-    run.loss_sum += tape.forward({batches[i]}).item<double>();
-    tape.backward(seed, i + 1 == batches.size());
-  }
-  store->finish_reduce();
-  run.gradients = toy::gradients_of(*store);
-  return run;
-}
-
-void expect_bit_equal(const NamedTensors& a, const NamedTensors& b) {
-  ASSERT_EQ(a.size(), b.size());
-  for (const auto& [name, tensor] : a) {
-    ASSERT_TRUE(b.contains(name)) << name;
-    EXPECT_TRUE(at::equal(tensor, b.at(name))) << name;
-  }
-}
-
-double largest(const at::Tensor& tensor) { return tensor.abs().max().item<double>(); }
-
-std::vector<Recompute> keep(const Model& model) {
-  return std::vector<Recompute>(model.blocks.size(), Recompute::kKeep);
-}
-std::vector<Recompute> full(const Model& model) {
-  return std::vector<Recompute>(model.blocks.size(), Recompute::kFull);
 }
 
 class TapeTest : public testing::Test {
@@ -159,33 +128,6 @@ TEST_F(TapeTest, FrozenBlocksGetNoGradient) {
   }
 }
 
-/// Writes down the calls.
-class LoggingStore : public ParameterStore {
- public:
-  LoggingStore(std::unique_ptr<ParameterStore> store) : store_(std::move(store)) {}
-  void begin_step() override { store_->begin_step(); }
-  void open(std::size_t block, bool backward) override {
-    log.push_back(concat("open ", block, backward ? " backward" : ""));
-    store_->open(block, backward);
-  }
-  void close(std::size_t block) override {
-    log.push_back(concat("close ", block));
-    store_->close(block);
-  }
-  void finish_micro_batch(std::size_t block, bool last) override {
-    log.push_back(concat("finish ", block, last ? " last" : ""));
-    store_->finish_micro_batch(block, last);
-  }
-  void finish_reduce() override { store_->finish_reduce(); }
-  std::vector<FlatShard>& shards() override { return store_->shards(); }
-  void values_changed() override { store_->values_changed(); }
-
-  std::vector<std::string> log;
-
- private:
-  std::unique_ptr<ParameterStore> store_;
-};
-
 std::vector<std::string> calls_of_a_step(const Model& model, const std::vector<Batch>& batches) {
   const auto comm = make_single_comm();
   LoggingStore store(toy::make_store(model, *comm));
@@ -206,11 +148,41 @@ TEST_F(TapeTest, StoreCallsDoNotDependOnTheData) {
   EXPECT_EQ(log, calls_of_a_step(model, {toy::make_batch(3, 8, 0), toy::make_batch(4, 0, 0)}));
   const std::vector<std::string> first_batch_end{"open 1 backward", "close 1", "finish 1",
                                                  "finish 0"};
-  ASSERT_EQ(log.size(), 2u * (6 * 2 + 5 * 2 + 6));
+  // Per micro-batch: open and close forward and backward, finish, and what is announced.
+  ASSERT_EQ(log.size(), 2u * (6 * 2 + 5 * 2 + 6 + 5 + 4));
   const auto half = log.begin() + static_cast<std::ptrdiff_t>(log.size() / 2);
   EXPECT_EQ(std::vector<std::string>(half - 4, half), first_batch_end);
   EXPECT_EQ(log.back(), "finish 0 last");
   EXPECT_EQ(log[log.size() - 2], "finish 1 last");
+}
+
+/// Closing fails, as when a collective that it waits for has failed.
+class BrokenStore : public LoggingStore {
+ public:
+  using LoggingStore::LoggingStore;
+  void close(std::size_t) override { throw InternalError("close failed"); }
+};
+
+std::string error_of_forward(const Model& model) {
+  const auto comm = make_single_comm();
+  BrokenStore store(toy::make_store(model, *comm));
+  Tape tape(model, store, keep(model));
+  const Batch batch = toy::make_batch(1, 5, 3);
+  try {
+    tape.forward({batch});
+  } catch (const InternalError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST_F(TapeTest, TheFirstErrorIsTold) {
+  Model model = toy::make_model();
+  EXPECT_NE(error_of_forward(model).find("close failed"), std::string::npos);
+  static_cast<toy::ToyBlock&>(*model.blocks[0]).watch = [](const Flow&) {
+    throw InternalError("block failed");
+  };
+  EXPECT_NE(error_of_forward(model).find("block failed"), std::string::npos);
 }
 
 TEST_F(TapeTest, AllFrozenRunsForwardOnly) {

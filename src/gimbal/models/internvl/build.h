@@ -6,6 +6,6 @@
 namespace gimbal {
 
 /// InternVLForConditionalGeneration.
-Model make_internvl_model(const Json& config, const std::string& where);
+Model make_internvl_model(const Json& config, const std::string& where, const Ports& ports);
 
 }  // namespace gimbal

@@ -28,6 +28,7 @@ struct InternVlVisionConfig {
   bool position_embeddings = true;
   bool final_norm = false;  // the tower ends with a layer norm (use_mean_pooling false)
 
+  std::int64_t head_dim() const { return width / num_heads; }
   std::int64_t grid() const { return image_size / patch_size; }
   std::int64_t num_patches() const { return grid() * grid(); }
   std::int64_t num_rows() const { return num_patches() + 1; }  // S, with the class token

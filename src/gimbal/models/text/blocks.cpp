@@ -1,32 +1,17 @@
 #include "gimbal/models/text/blocks.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/embedding.h>
 #include <ATen/ops/tensor.h>
 
-#include <algorithm>
-
 #include "gimbal/base/error.h"
-#include "gimbal/nn/attention.h"
+#include "gimbal/models/place_split.h"
 #include "gimbal/nn/gemm.h"
-#include "gimbal/nn/linear_cross_entropy.h"
 #include "gimbal/nn/swiglu.h"
 
 namespace gimbal {
 namespace {
 
 std::string layer_name(std::int64_t layer) { return "text." + std::to_string(layer); }
-
-// Lengths of the batch's sequences, tokens in the cache included.
-std::vector<std::int64_t> sequence_lengths(const PassContext& context) {
-  const auto& cu = context.batch.text_cu_seqlens;
-  std::vector<std::int64_t> lengths(cu.empty() ? 0 : cu.size() - 1);
-  for (std::size_t i = 0; i < lengths.size(); ++i) {
-    lengths[i] = cu[i + 1] - cu[i];
-    if (context.cache != nullptr) lengths[i] += context.cache->lengths()[i];
-  }
-  return lengths;
-}
 
 // The last row of each sequence that has one.
 at::Tensor last_rows(const PassContext& context, const at::Device& device) {
@@ -41,12 +26,16 @@ at::Tensor last_rows(const PassContext& context, const at::Device& device) {
 
 }  // namespace
 
-TextEmbed::TextEmbed(const TextConfig& config)
+TextEmbed::TextEmbed(const TextConfig& config, std::int64_t tokens_per_tile, const Ports& ports)
     : Block("text.embed"),
+      ports_(ports),
       weight_(list_.add("text.embed.weight", {config.vocab_size, config.width},
                         normal_init(config.initializer_range))),
+      vocab_size_(config.vocab_size),
+      width_(config.width),
       padding_id_(config.padding_id),
-      sliding_window_(config.sliding_window) {}
+      sliding_window_(config.sliding_window),
+      tokens_per_tile_(tokens_per_tile) {}
 
 Flow TextEmbed::forward(const PassContext& context, const Flow& in) const {
   const Batch& batch = context.batch;
@@ -55,86 +44,70 @@ Flow TextEmbed::forward(const PassContext& context, const Flow& in) const {
       GIMBAL_USER_CHECK(length <= sliding_window_, "a sequence of ", length,
                         " tokens is longer than the model's sliding_window of ", sliding_window_,
                         "; sliding-window attention is not supported: use shorter samples");
+  const RowSplit rows = ports_.sequence->split(batch.num_tokens());
   Flow out;
-  out.text = at::embedding(weight_->value, batch.token_ids_T, padding_id_);
-  if (!in.vision.defined()) return out;
-  const std::int64_t num_places = batch.image_rows_R.defined() ? batch.image_rows_R.size(0) : 0;
-  GIMBAL_USER_CHECK(in.vision.size(0) == num_places, "the pictures of a batch give ",
-                    in.vision.size(0), " visual tokens but its text has places for ", num_places,
-                    "; prepare the data set again with this model's folder");
-  if (num_places > 0) {
-    out.text = out.text.index_copy(0, batch.image_rows_R, in.vision.to(out.text.scalar_type()));
-  } else if (in.vision.requires_grad()) {
-    // Keeps the vision blocks in the graph: their gradients are zeros, not absent.
-    out.text = out.text + in.vision.sum() * 0;
-  }
+  out.text = embed_tokens(batch, rows);
+  if (in.vision.defined()) out.text = put_visual_rows(out.text, in.vision, batch, rows);
   return out;
 }
 
-TextAttention::TextAttention(ParameterList& list, const std::string& name, const TextConfig& c,
-                             std::int64_t layer, std::shared_ptr<const RotaryTable> rotary)
-    : layer_(layer),
-      head_dim_(c.head_dim),
-      q_proj_(list, name + ".q_proj", c.width, c.num_heads * c.head_dim, c.qkv_bias,
-              c.initializer_range),
-      k_proj_(list, name + ".k_proj", c.width, c.num_kv_heads * c.head_dim, c.qkv_bias,
-              c.initializer_range),
-      v_proj_(list, name + ".v_proj", c.width, c.num_kv_heads * c.head_dim, c.qkv_bias,
-              c.initializer_range),
-      o_proj_(list, name + ".o_proj", c.num_heads * c.head_dim, c.width, c.output_bias,
-              c.initializer_range),
-      rotary_(std::move(rotary)) {
-  if (!c.qk_norm) return;
-  q_norm_.emplace(list, name + ".q_norm", c.head_dim, c.norm_eps);
-  k_norm_.emplace(list, name + ".k_norm", c.head_dim, c.norm_eps);
+FlowShape TextEmbed::output_shape(const Batch& batch, const FlowShape&) const {
+  return {std::nullopt, RowsShape{ports_.sequence->split(batch.num_tokens()).own_size(), width_}};
 }
 
-at::Tensor TextAttention::operator()(const at::Tensor& x_TD, const PassContext& context) const {
-  const std::int64_t num_tokens = x_TD.size(0);
-  const auto heads = [&](const at::Tensor& x) {
-    return x.view({num_tokens, x.size(1) / head_dim_, head_dim_});
-  };
-  at::Tensor q_TNH = heads(q_proj_(x_TD)), k_TKH = heads(k_proj_(x_TD));
-  const at::Tensor v_TKH = heads(v_proj_(x_TD));
-  if (q_norm_) q_TNH = (*q_norm_)(q_TNH), k_TKH = (*k_norm_)(k_TKH);
-  const RotaryAngles angles =
-      rotary_->angles(context.batch.positions_T, context.batch.text_cu_seqlens,
-                      sequence_lengths(context), x_TD.scalar_type());
-  const at::Tensor out_TNH = attend(rotate(q_TNH, angles), rotate(k_TKH, angles), v_TKH, context);
-  return o_proj_(out_TNH.reshape({num_tokens, out_TNH.size(1) * head_dim_}));
+at::Tensor TextEmbed::embed_tokens(const Batch& batch, const RowSplit& rows) const {
+  const RowSplit part = ports_.sequence->sequence_split(batch.num_tokens());
+  const at::Tensor ids_s = batch.token_ids_T.narrow(0, part.own_begin(), part.own_size());
+  return ports_.linear->scatter_sum_rows(
+      ports_.vocab->embed(weight_->value, ids_s, vocab_size_, padding_id_), rows);
 }
 
-at::Tensor TextAttention::attend(const at::Tensor& q_TNH, const at::Tensor& k_TKH,
-                                 const at::Tensor& v_TKH, const PassContext& context) const {
-  KvCache* cache = context.cache;
-  if (cache == nullptr || cache->empty()) {
-    if (cache != nullptr) cache->store_prompt(layer_, k_TKH, v_TKH, context.batch.text_cu_seqlens);
-    return causal_attention(q_TNH, k_TKH, v_TKH, context.batch.text_cu_seqlens);
+// The projector leaves whole tiles on each rank; each tile's rows go to the ranks with its places.
+// All branches are the same on all ranks: they depend on the whole pack.
+at::Tensor TextEmbed::put_visual_rows(const at::Tensor& text_tD, const at::Tensor& vision_rD,
+                                      const Batch& batch, const RowSplit& rows) const {
+  const std::int64_t num_places = batch.image_rows_R.defined() ? batch.image_rows_R.size(0) : 0;
+  const std::int64_t num_visual = batch.num_tiles * tokens_per_tile_;
+  GIMBAL_USER_CHECK(num_visual == num_places, "the pictures of a batch give ", num_visual,
+                    " visual tokens but its text has places for ", num_places,
+                    "; prepare the data set again with this model's folder");
+  if (num_places == 0) {
+    // Keeps the vision blocks in the graph: their gradients are zeros, not absent.
+    return vision_rD.requires_grad() ? text_tD + vision_rD.sum() * 0 : text_tD;
   }
-  cache->store_next(layer_, k_TKH, v_TKH);
-  return decode_attention(q_TNH, cache->keys(layer_), cache->values(layer_),
-                          sequence_lengths(context));
+  const RowSplit tiles = ports_.sequence->split(num_visual, tokens_per_tile_),
+                 places = split_places(batch.image_rows, num_places, rows);
+  const at::Tensor visual_tD =
+      ports_.sequence->move_rows(vision_rD.to(text_tD.scalar_type()), tiles, places);
+  at::Tensor own_places = batch.image_rows_R.narrow(0, places.own_begin(), places.own_size());
+  if (rows.own_begin() > 0) own_places = own_places - rows.own_begin();
+  return text_tD.index_copy(0, own_places, visual_tD);
 }
 
-TextMlp::TextMlp(ParameterList& list, const std::string& name, const TextConfig& c)
-    : gate_proj_(list, name + ".gate_proj", c.width, c.ffn_width, c.mlp_bias, c.initializer_range),
+TextMlp::TextMlp(ParameterList& list, const std::string& name, const TextConfig& c,
+                 const Ports& ports)
+    : ports_(ports),
+      gate_proj_(list, name + ".gate_proj", c.width, c.ffn_width, c.mlp_bias, c.initializer_range),
       up_proj_(list, name + ".up_proj", c.width, c.ffn_width, c.mlp_bias, c.initializer_range),
-      down_proj_(list, name + ".down_proj", c.ffn_width, c.width, c.mlp_bias, c.initializer_range),
+      down_proj_(list, name + ".down_proj", c.ffn_width, c.width, c.mlp_bias, c.initializer_range,
+                 ports.linear),
       activation_(c.activation) {}
 
-at::Tensor TextMlp::operator()(const at::Tensor& x_TD) const {
-  const at::Tensor gate_TF = gate_proj_(x_TD), up_TF = up_proj_(x_TD);
-  if (activation_ == Activation::kSilu) return down_proj_(silu_mul(gate_TF, up_TF));
-  return down_proj_(activate(activation_, gate_TF) * up_TF);
+at::Tensor TextMlp::operator()(const at::Tensor& x_tD, const RowSplit& rows) const {
+  const at::Tensor x_sD = ports_.linear->gather_rows(x_tD, rows);
+  const at::Tensor gate_sF = gate_proj_(x_sD), up_sF = up_proj_(x_sD);
+  if (activation_ == Activation::kSilu) return down_proj_(silu_mul(gate_sF, up_sF), rows);
+  return down_proj_(activate(activation_, gate_sF) * up_sF, rows);
 }
 
 TextLayer::TextLayer(const TextConfig& config, std::int64_t layer,
-                     std::shared_ptr<const RotaryTable> rotary)
+                     std::shared_ptr<const RotaryTable> rotary, const Ports& ports)
     : LayerBlock(layer_name(layer)),
+      ports_(ports),
       input_norm_(list_, name() + ".input_norm", config.width, config.norm_eps),
-      attention_(list_, name() + ".attention", config, layer, std::move(rotary)),
+      attention_(list_, name() + ".attention", config, layer, std::move(rotary), ports),
       post_attention_norm_(list_, name() + ".post_attention_norm", config.width, config.norm_eps),
-      mlp_(list_, name() + ".mlp", config) {}
+      mlp_(list_, name() + ".mlp", config, ports) {}
 
 Flow TextLayer::forward_attention(const PassContext& context, const Flow& in) const {
   Flow out;
@@ -142,9 +115,10 @@ Flow TextLayer::forward_attention(const PassContext& context, const Flow& in) co
   return out;
 }
 
-Flow TextLayer::forward_mlp(const PassContext&, const Flow& in) const {
+Flow TextLayer::forward_mlp(const PassContext& context, const Flow& in) const {
+  const RowSplit rows = ports_.sequence->split(context.batch.num_tokens());
   Flow out;
-  out.text = in.text + mlp_(post_attention_norm_(in.text));
+  out.text = in.text + mlp_(post_attention_norm_(in.text), rows);
   return out;
 }
 
@@ -157,8 +131,8 @@ Flow TextNorm::forward(const PassContext&, const Flow& in) const {
   return out;
 }
 
-TextHead::TextHead(const TextConfig& config, const ParameterPtr& tied_weight)
-    : Block("text.head"), weight_(tied_weight) {
+TextHead::TextHead(const TextConfig& config, const ParameterPtr& tied_weight, const Ports& ports)
+    : Block("text.head"), ports_(ports), weight_(tied_weight), vocab_size_(config.vocab_size) {
   if (tied_weight)
     borrowed_.push_back(tied_weight);
   else
@@ -167,23 +141,40 @@ TextHead::TextHead(const TextConfig& config, const ParameterPtr& tied_weight)
 }
 
 Flow TextHead::forward(const PassContext& context, const Flow& in) const {
-  const at::Tensor& weight_VD = weight_->value;
+  const SequenceExchange& sequence = *ports_.sequence;
+  const RowSplit rows = sequence.split(context.batch.num_tokens());
   Flow out;
   switch (context.kind) {
     case PassKind::kLoss:
-      out.loss = linear_cross_entropy(in.text.index_select(0, context.batch.loss_rows_Q), weight_VD,
-                                      context.batch.targets_Q, context.batch.loss_weights_Q,
-                                      context.loss_chunk_rows);
+      out.loss = loss(context, ports_.linear->gather_rows(in.text, rows));
       break;
     case PassKind::kAllLogits:
-      out.logits = apply_linear(in.text, weight_VD, std::nullopt);
+      out.logits = logits(sequence.all_rows(in.text, rows));
       break;
     case PassKind::kNextLogits:
-      out.logits = apply_linear(in.text.index_select(0, last_rows(context, in.text.device())),
-                                weight_VD, std::nullopt);
+      out.logits = logits(
+          sequence.all_rows(in.text, rows).index_select(0, last_rows(context, in.text.device())));
       break;
   }
   return out;
+}
+
+at::Tensor TextHead::loss(const PassContext& context, const at::Tensor& x_sD) const {
+  const Batch& batch = context.batch;
+  const RowSplit part = ports_.sequence->sequence_split(batch.num_tokens());
+  const RowSplit loss_rows = split_places(batch.loss_rows, batch.loss_rows_Q.size(0), part);
+  const auto own = [&](const at::Tensor& x_Q) {
+    return x_Q.narrow(0, loss_rows.own_begin(), loss_rows.own_size());
+  };
+  at::Tensor rows_Q = own(batch.loss_rows_Q);
+  if (part.own_begin() > 0) rows_Q = rows_Q - part.own_begin();
+  return ports_.vocab->linear_cross_entropy(x_sD.index_select(0, rows_Q), weight_->value,
+                                            own(batch.targets_Q), own(batch.loss_weights_Q),
+                                            vocab_size_, context.loss_chunk_rows);
+}
+
+at::Tensor TextHead::logits(const at::Tensor& x) const {
+  return ports_.linear->gather_columns(apply_linear(x, weight_->value, std::nullopt), vocab_size_);
 }
 
 }  // namespace gimbal

@@ -1,0 +1,131 @@
+#include "gimbal/train/report/summary.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "gimbal/train/report/progress.h"
+
+namespace gimbal {
+namespace {
+
+std::string percent(double share) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f%%", 100.0 * share);
+  return text;
+}
+
+constexpr std::size_t kListedSamples = 10;
+
+std::vector<std::string> first_rejected(const RunSummary& s) {
+  const auto count = std::min(s.rejected.size(), kListedSamples);
+  return {s.rejected.begin(), s.rejected.begin() + static_cast<std::ptrdiff_t>(count)};
+}
+
+Json to_json(const std::vector<RankFacts>& ranks) {
+  Json list = Json::array();
+  for (std::size_t i = 0; i < ranks.size(); ++i) {
+    list.push_back({{"rank", i},
+                    {"host", ranks[i].host},
+                    {"coordinates", ranks[i].coordinates},
+                    {"blocks", ranks[i].blocks},
+                    {"state_bytes", ranks[i].state_bytes}});
+  }
+  return list;
+}
+
+/// The blocks of each pipeline rank; nothing without a pipeline.
+std::string stage_lines(const std::vector<RankFacts>& ranks) {
+  std::vector<std::string> seen;
+  for (const RankFacts& rank : ranks) {
+    std::string blocks;
+    for (const std::string& stage : rank.blocks) blocks += (blocks.empty() ? "" : "; ") + stage;
+    if (std::ranges::find(seen, blocks) == seen.end()) seen.push_back(blocks);
+  }
+  std::string text;
+  for (std::size_t i = 0; seen.size() > 1 && i < seen.size(); ++i)
+    text += "stage    " + std::to_string(i) + ": " + seen[i] + "\n";
+  return text;
+}
+
+}  // namespace
+
+Json to_json(const RunSummary& s) {
+  return {{"kind", "summary"},
+          {"run", s.run},
+          {"model", s.model_type},
+          {"parameters", s.parameters},
+          {"trainable_parameters", s.trainable_parameters},
+          {"dataset", s.dataset},
+          {"samples", s.samples},
+          {"tokens", s.tokens},
+          {"images", s.media},
+          {"packs", s.balance.packs},
+          {"packs_lower_bound", s.balance.packs_lower_bound},
+          {"fill", s.balance.fill},
+          {"waste", s.balance.cost_waste},
+          {"pack_seconds", s.balance.seconds},
+          {"samples_in", s.balance.samples_in},
+          {"samples_packed", s.balance.samples_packed},
+          {"samples_rejected", s.balance.samples_rejected},
+          {"rejected", first_rejected(s)},
+          {"memory_bytes",
+           {{"parameters", s.fit.memory.parameter_bytes},
+            {"gradients", s.fit.memory.gradient_bytes},
+            {"optimizer", s.fit.memory.optimizer_bytes},
+            {"activations", s.fit.memory.activation_bytes},
+            {"total", s.fit.memory.total_bytes()}}},
+          {"fit", to_json(s.fit)},
+          {"program_bytes", s.program_bytes},
+          {"ranks", s.ranks},
+          {"mesh", s.mesh},
+          {"rank_facts", to_json(s.rank_facts)},
+          {"threads", s.threads},
+          {"dtype", s.dtype},
+          {"peak_flops_per_second", s.peak_flops},
+          {"first_step", s.first_step},
+          {"total_steps", s.total_steps},
+          {"step_flops", s.step_flops}};
+}
+
+std::string to_text(const RunSummary& s) {
+  const double seconds_at_half_peak =
+      s.step_flops / (0.5 * s.peak_flops) * static_cast<double>(s.total_steps - s.first_step);
+  std::string text;
+  text += "model    " + s.model_type + ", " + format_count(s.parameters) + " parameters, " +
+          format_count(s.trainable_parameters) + " trainable, " + s.dtype + "\n";
+  text += "data     " + s.dataset + ": " + format_count(s.samples) + " samples, " +
+          format_count(s.tokens) + " tokens, " + format_count(s.media) + " pictures\n";
+  text += "packs    " + format_count(s.balance.packs) + " per epoch (lower bound " +
+          format_count(s.balance.packs_lower_bound) + "), text fill " +
+          (s.balance.fill.empty() ? "-" : percent(s.balance.fill[0])) + ", waste between ranks " +
+          percent(s.balance.cost_waste) + "\n";
+  if (!s.rejected.empty()) {
+    text += "left out " + format_count(s.rejected.size()) + " samples above a cap:";
+    for (const std::string& sample : first_rejected(s)) text += "\n           " + sample;
+    if (s.rejected.size() > kListedSamples) {
+      text += "\n           and " + format_count(s.rejected.size() - kListedSamples) + " more";
+    }
+    text += "\n";
+  }
+  if (s.ranks > 1)
+    text += "mesh     " + s.mesh + " on " + format_count(static_cast<std::uint64_t>(s.ranks)) +
+            " processes\n";
+  text += stage_lines(s.rank_facts);
+  text += "memory   about " + format_quantity(s.fit.memory.total_bytes()) +
+          "B per process: parameters " + format_quantity(s.fit.memory.parameter_bytes) +
+          "B, gradients " + format_quantity(s.fit.memory.gradient_bytes) + "B, optimizer " +
+          format_quantity(s.fit.memory.optimizer_bytes) + "B, activations " +
+          format_quantity(s.fit.memory.activation_bytes) + "B; the program holds " +
+          format_quantity(static_cast<double>(s.program_bytes)) + "B before the first step\n";
+  text += "fit      " + to_text(s.fit) + "\n";
+  text += "machine  " + std::to_string(s.ranks) + (s.ranks == 1 ? " process" : " processes") +
+          " x " + std::to_string(s.threads) + (s.threads == 1 ? " thread" : " threads") +
+          ", measured GEMM peak " + format_quantity(s.peak_flops) + "FLOP/s\n";
+  text += "steps    " + format_count(static_cast<std::uint64_t>(s.first_step)) + " -> " +
+          format_count(static_cast<std::uint64_t>(s.total_steps)) + ", " +
+          format_quantity(s.step_flops) + "FLOP each, " + format_duration(seconds_at_half_peak) +
+          " if half the peak is reached\n";
+  return text + "run      " + s.run;
+}
+
+}  // namespace gimbal

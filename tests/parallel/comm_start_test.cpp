@@ -1,0 +1,101 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <torch/csrc/distributed/c10d/Store.hpp>
+
+#include "gimbal/base/error.h"
+#include "gimbal/parallel/comm.h"
+#include "gimbal/parallel/comm/comm_c10d.h"
+#include "workers.h"
+
+namespace gimbal {
+namespace {
+
+using testing::HasSubstr;
+using testing_workers::run_workers;
+using testing_workers::Worker;
+using testing_workers::WorkerResult;
+
+const Worker kStart("start",
+                    [] { make_comm_world(read_launch_info(), at::kCPU, std::chrono::seconds(3)); });
+
+TEST(DistCommStart, MissingRankIsNamed) {
+  const auto results = run_workers("start", 3, {}, {1});
+  EXPECT_EQ(results[0].exit_code, 2);
+  EXPECT_THAT(results[0].output, HasSubstr("missing ranks: 1."));
+  EXPECT_EQ(results[2].exit_code, 2);
+  EXPECT_THAT(results[2].output, HasSubstr("rank 2"));
+}
+
+TEST(DistCommStart, MissingRankZeroIsAnError) {
+  const auto results = run_workers("start", 2, {}, {0});
+  EXPECT_EQ(results[1].exit_code, 2);
+  EXPECT_THAT(results[1].output, HasSubstr("rank 1 of 2 cannot reach 127.0.0.1:"));
+}
+
+const Worker kHalfStart("half_start", [] {
+  const LaunchInfo launch = read_launch_info();
+  if (launch.rank == 1) {
+    meet(launch, std::chrono::seconds(20));
+    _exit(7);
+  }
+  make_comm_world(launch, at::kCPU, std::chrono::seconds(3));
+});
+
+TEST(DistCommStart, RankThatDiesWhileConnectingIsAnError) {
+  const auto results = run_workers("half_start", 2);
+  EXPECT_EQ(results[1].exit_code, 7);
+  EXPECT_EQ(results[0].exit_code, 2);
+  EXPECT_THAT(results[0].output, HasSubstr("rank 0 of 2 (host "));
+  EXPECT_THAT(results[0].output,
+              HasSubstr("cannot connect to the other processes within 3 s (group "
+                        "world of ranks 0, 1)"));
+}
+
+TEST(DistCommStart, TakenPortIsAnError) {
+  const int taken = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_ANY);
+  socklen_t size = sizeof(address);
+  ASSERT_EQ(bind(taken, reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(getsockname(taken, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  ASSERT_EQ(listen(taken, 1), 0);
+  const auto results =
+      run_workers("start", 2, {{"MASTER_PORT", std::to_string(ntohs(address.sin_port))}}, {1});
+  close(taken);
+  EXPECT_EQ(results[0].exit_code, 2);
+  EXPECT_THAT(results[0].output, HasSubstr("rank 0 of 2 cannot serve at 127.0.0.1:"));
+}
+
+TEST(DistCommStart, UnknownInterfaceIsAnError) {
+  for (const WorkerResult& result : run_workers("start", 2, {{"GLOO_SOCKET_IFNAME", "nosuch0"}})) {
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_THAT(result.output, HasSubstr("the network interface 'nosuch0' cannot be used"));
+  }
+}
+
+TEST(DistCommStart, NamedInterfaceIsUsed) {
+  for (const WorkerResult& result : run_workers("start", 2, {{"GLOO_SOCKET_IFNAME", "lo"}})) {
+    EXPECT_EQ(result.exit_code, 0) << result.output;
+  }
+}
+
+#ifndef USE_C10D_NCCL
+const Worker kCuda("cuda", [] {
+  make_comm_world(read_launch_info(), at::Device(at::kCUDA, 0), std::chrono::seconds(30));
+});
+
+TEST(DistCommStart, CudaWithoutNcclIsAnError) {
+  for (const WorkerResult& result : run_workers("cuda", 2)) {
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_THAT(result.output, HasSubstr("this torch has no NCCL"));
+  }
+}
+#endif
+
+}  // namespace
+}  // namespace gimbal
