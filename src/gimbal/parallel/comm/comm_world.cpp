@@ -64,7 +64,10 @@ std::unique_ptr<Comm> connect_group(const std::shared_ptr<CommState>& state,
   auto group = make_comm_group(state, name, ranks);
   if (group->size() == 1) return make_single_comm(state->device);
   auto backend = connect(*group);
-  return make_c10d_comm(std::move(group), std::move(backend));
+  auto comm = make_c10d_comm(std::move(group), std::move(backend));
+  // Nobody goes on, and may even leave, while others still connect to it.
+  comm->barrier("start");
+  return comm;
 }
 
 std::unique_ptr<Health> make_health(const CommState& state) {
@@ -98,10 +101,7 @@ std::shared_ptr<CommState> make_comm_state(const LaunchInfo& launch, const at::D
 std::unique_ptr<Comm> connect_world(const std::shared_ptr<CommState>& state) {
   std::vector<int> ranks(static_cast<std::size_t>(state->launch.world_size));
   for (std::size_t i = 0; i < ranks.size(); ++i) ranks[i] = static_cast<int>(i);
-  auto comm = connect_group(state, "world", ranks);
-  // Rank 0 serves the store: nobody goes on before all are connected.
-  comm->barrier("start");
-  return comm;
+  return connect_group(state, "world", ranks);
 }
 
 class LaunchedWorld : public CommWorld {
