@@ -38,7 +38,6 @@ class Mesh {
   /// Which of the ranks that run different packs this one is, and how many there are.
   int data_rank() const { return at_.dp_replicate * shape_.dp_shard + at_.dp_shard; }
   int num_data_ranks() const { return shape_.data_parallel(); }
-  bool is_first_stage_rank() const { return at_.pp == 0; }
   bool is_last_stage_rank() const { return at_.pp == shape_.pp - 1; }
 
   Comm& world() const { return comm_.world(); }

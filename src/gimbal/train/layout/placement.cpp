@@ -28,13 +28,23 @@ int rank_of_tie(const Model& model, const RunLayout& layout, int own) {
   return other;
 }
 
+std::vector<std::size_t> data_ranks_of(const MeshShape& mesh) {
+  std::vector<std::size_t> result;
+  for (int rank = 0; rank < mesh.devices(); ++rank) {
+    const MeshCoordinates at = coordinates_of(mesh, rank);
+    result.push_back(static_cast<std::size_t>(at.dp_replicate * mesh.dp_shard + at.dp_shard));
+  }
+  return result;
+}
+
 }  // namespace
 
 Placement::Placement(CommWorld& comm, RunLayout layout, const std::string& name)
     : layout_(std::move(layout)),
       mesh_(comm, layout_.mesh, name),
       ports_(make_mesh_ports(mesh_.tp(), mesh_.sp(), mesh_.pack())),
-      own_stages_(layout_.stages_of(mesh_.at().pp)) {
+      own_stages_(layout_.stages_of(mesh_.at().pp)),
+      data_ranks_(data_ranks_of(layout_.mesh)) {
   comm.set_coordinates(to_string(layout_.mesh, mesh_.at()));
   connect_stages(pipeline_groups());
 }
@@ -70,16 +80,6 @@ StoreSetup Placement::store_setup(const Model& model) const {
   const int tie = rank_of_tie(model, layout_, mesh_.at().pp);
   if (tie >= 0) setup.tied = {&mesh_.pp_backward(), tie};
   return setup;
-}
-
-std::vector<std::size_t> Placement::data_ranks() const {
-  std::vector<std::size_t> result;
-  for (int rank = 0; rank < layout_.mesh.devices(); ++rank) {
-    const MeshCoordinates at = coordinates_of(layout_.mesh, rank);
-    result.push_back(
-        static_cast<std::size_t>(at.dp_replicate * layout_.mesh.dp_shard + at.dp_shard));
-  }
-  return result;
 }
 
 }  // namespace gimbal

@@ -34,13 +34,14 @@ class Placement {
   /// The store of this rank's blocks, without dtypes, device and groups of the optimizer.
   StoreSetup store_setup(const Model& model) const;
   /// Index of the data rank (Mesh::data_rank) of each rank of the world.
-  std::vector<std::size_t> data_ranks() const;
+  const std::vector<std::size_t>& data_ranks() const { return data_ranks_; }
 
  private:
   RunLayout layout_;
   Mesh mesh_;
   Ports ports_;
   std::vector<BlockRange> own_stages_;
+  std::vector<std::size_t> data_ranks_;
 };
 
 }  // namespace gimbal
