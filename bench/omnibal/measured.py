@@ -5,12 +5,14 @@ A small InternVL with a heavy vision tower and random weights, on samples with t
 AI2D, ChartQA and DocVQA. Rungs: random packs of equally many samples, cut by layers, everything recomputed; + data
 (balanced packs); + model (cut by measured cost); + memory (recompute what the memory asks for, under a limit at which
 keeping everything does not fit). With pp 2 (1F1B), and with dp 2 without the rung that cuts. `gimbal profile` measures
-the blocks in two processes at the same time; the simulator gets the packs, cuts and levels of each run. Rounds take
-turns; a step counts with its median over them, those of the first epoch do not. Prints tables on stderr and JSON on
-stdout; exits 1 when a limit is missed.
+the blocks in two processes at the same time; the simulator gets the packs, cuts and levels of each run. Rungs take
+turns in rounds; the steps of the first epoch do not count. The speed of a machine that others use as well drifts by
+more than what is judged here: it is profiled again after each round, a round is predicted from the profiles before
+and behind it, and its error is that of this prediction. Plans follow the first profile. Prints tables on stderr and
+JSON on stdout; exits 1 when a limit is missed.
 
-Limits: predicted step time and peak of each rank within 10 % of the measured, for every rung. Stop other programs
-first.
+Limits: predicted step time (median over the rounds) and peak of each rank within 10 % of the measured, for every
+rung. Stop other programs first.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from measured_case import CAPS, PACKS_PER_STEP, PROCESSES, SAMPLES_PER_PACK, Case, Row, make_cases
+from measured_case import CAPS, PACKS_PER_STEP, PROCESSES, SAMPLES_PER_PACK, Case, Row, make_cases, profile_machine
 from measured_data import TEXT, VISION, make_inputs
 from models import PUBLISHED_DAYS
 
@@ -79,7 +81,7 @@ def judge(case: Case, rows: list[Row]) -> list[str]:
 
 def report(case: Case, rows: list[Row]) -> dict:
     ladder = [
-        {**asdict(row), "error": row.error, "peak_errors": row.peak_errors,
+        {**asdict(row), "peak_errors": row.peak_errors,
          "published_ratio": published_ratio(row) if case.mesh.pp > 1 else None}
         for row in rows
     ]  # fmt: skip
@@ -90,8 +92,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=264, help="of the length data")
     parser.add_argument("--epochs", type=int, default=3, help="the first one warms up")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--profile-seconds", type=float, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--profile-seconds", type=float, default=30, help="of each profile: one more than rounds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="new folder for the runs, which are removed otherwise")
     args = parser.parse_args()
@@ -102,13 +104,15 @@ def main() -> int:
         folder = args.keep or Path(name)
         folder.mkdir(exist_ok=args.keep is None)
         inputs = make_inputs(folder, args.samples, args.seed)
-        cases = make_cases(inputs, folder, args.epochs, args.profile_seconds)
+        profiles = [profile_machine(inputs, folder / "profile_0", args.profile_seconds)]
+        cases = make_cases(inputs, profiles[0], folder, args.epochs)
         for number in range(args.rounds):
             for case in cases:
                 case.train_all(number)
+            profiles.append(profile_machine(inputs, folder / f"profile_{number + 1}", args.profile_seconds))
         results, missed = {}, []
         for case in cases:
-            rows = case.rows()
+            rows = case.rows(profiles)
             print(table(case, rows), file=sys.stderr)
             results[case.name] = report(case, rows)
             missed += judge(case, rows)

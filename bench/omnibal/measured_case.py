@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from gimbal import arch
-from gimbal.plan import Layout, Mesh, Packs, Planner, Search, StateBytes
+from gimbal.plan import Layout, Mesh, Packs, Pipeline, Planner, Search, StateBytes
 from measured_data import Inputs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "parallel"))
@@ -28,7 +28,7 @@ PARTS = ("compute", "recompute", "communication", "bubble", "imbalance")
 
 @dataclass
 class Row:
-    """One rung. Seconds are means over the same steps, which the prediction knows by their packs."""
+    """One rung. Seconds are means over the same steps, which the prediction knows by their packs, and over the rounds."""
 
     name: str
     cut: tuple[int, ...]
@@ -39,14 +39,11 @@ class Row:
     predicted_seconds: float
     measured_peaks: list[float]  # bytes per rank
     predicted_peaks: list[float]
+    error: float  # predicted over measured - 1: the median over the rounds, each beside the profiles around it
     shares: dict[str, float] = field(default_factory=dict)  # of the predicted step
     spread: float = 0  # largest over smallest mean step of the rounds
     measured_ratio: float = 0  # seconds per sample of rung 0 over this one's
     predicted_ratio: float = 0
-
-    @property
-    def error(self) -> float:
-        return self.predicted_seconds / self.measured_seconds - 1
 
     @property
     def peak_errors(self) -> list[float]:
@@ -73,22 +70,29 @@ def base_recipe(inputs: Inputs, epochs: int) -> Recipe:
 
 
 class Case:
-    """One mesh of two processes with its rungs."""
+    """One mesh of two processes with its rungs, which follow the first profile."""
 
     def __init__(self, name: str, mesh: Mesh, inputs: Inputs, profile_file: Path, folder: Path, epochs: int) -> None:
         self.name, self.mesh, self.folder = name, mesh, folder
         self.base = merged(base_recipe(inputs, epochs), on_mesh(pp=mesh.pp, dp_replicate=mesh.dp_replicate))
         self.model = arch.describe(inputs.model)
-        # float32: blocks use the values that the optimizer updates.
-        self.planner = Planner(
-            self.model, text_rows=inputs.sizes[:, 0], vision_rows=inputs.sizes[:, 1], profile=profile_file,
-            state=StateBytes(master=4, compute=0, gradient=4, moments=8), origin="bench/balance/lengths",
-        )  # fmt: skip
+        self.inputs = inputs
+        self.planner = self._planner(profile_file)
         self.reserved_bytes: float = json.loads(profile_file.read_text())["reserved_bytes"]
-        self.pipeline = self.planner.pipeline(mesh, micro_batches=PACKS_PER_STEP // mesh.data_parallel)
+        self.pipeline = self._pipeline(self.planner)
         self.packs: Packs = self.planner.pack("gimbal", caps=CAPS, packs_per_step=PACKS_PER_STEP)
         self.rungs = self._rungs()
         self.runs: dict[str, list[Run]] = {rung.name: [] for rung in self.rungs}
+
+    def _planner(self, profile_file: Path) -> Planner:
+        # float32: blocks use the values that the optimizer updates.
+        return Planner(
+            self.model, text_rows=self.inputs.sizes[:, 0], vision_rows=self.inputs.sizes[:, 1], profile=profile_file,
+            state=StateBytes(master=4, compute=0, gradient=4, moments=8), origin="bench/balance/lengths",
+        )  # fmt: skip
+
+    def _pipeline(self, planner: Planner) -> Pipeline:
+        return planner.pipeline(self.mesh, micro_batches=PACKS_PER_STEP // self.mesh.data_parallel)
 
     def _search(self, memory_bytes: float | None = None, without: frozenset[str] = frozenset()) -> Search:
         axes = {axis: size for axis, size in vars(self.mesh).items() if axis != "ep"}
@@ -136,14 +140,16 @@ class Case:
             folder = self.folder / f"{self.name} {rung.name} {round_number}".replace(" ", "_")
             self.runs[rung.name].append(train(rung.recipe, folder, PROCESSES))
 
-    def rows(self) -> list[Row]:
-        rows = [self._row(rung) for rung in self.rungs]
+    def rows(self, profiles: list[Path]) -> list[Row]:
+        """`profiles`: one before each round, and one behind the last."""
+        pipelines = [self._pipeline(self._planner(file)) for file in profiles]
+        rows = [self._row(rung, pipelines) for rung in self.rungs]
         for row in rows:
             row.measured_ratio = _per_sample(rows[0], "measured") / _per_sample(row, "measured")
             row.predicted_ratio = _per_sample(rows[0], "predicted") / _per_sample(row, "predicted")
         return rows
 
-    def _row(self, rung: Rung) -> Row:
+    def _row(self, rung: Rung, pipelines: list[Pipeline]) -> Row:
         runs = self.runs[rung.name]
         epochs = epochs_of(runs[0], rung.recipe)
         ranks = self.mesh.data_parallel
@@ -151,21 +157,23 @@ class Case:
         # The first epoch warms up: its steps are not timed, and the first one's peak does not count.
         timed = [i for i in whole if runs[0].steps[i]["epoch"] > 0]
         works = {i: epochs.works(runs[0].steps[i], ranks) for i in whole}
-        simulated = self.pipeline.simulate(rung.layout, np.concatenate([works[i] for i in timed]))
-        seconds = np.array([run.column("step_seconds")[timed] for run in runs])  # [rounds, steps]
+        timed_works = np.concatenate([works[i] for i in timed])
+        simulated = [pipeline.simulate(rung.layout, timed_works) for pipeline in pipelines]
+        at_profiles = np.array([each.seconds.mean() for each in simulated])
+        predicted = (at_profiles[:-1] + at_profiles[1:]) / 2  # [rounds]
+        measured = np.array([run.column("step_seconds")[timed].mean() for run in runs])
         peaks = self.pipeline.simulate(rung.layout, np.concatenate([works[i] for i in whole if i > 0])).peak_bytes
-        predicted = float(simulated.seconds.mean())
         stages = zip(rung.layout.stage_begin, rung.layout.stage_begin[1:], strict=False)
-        by_round = seconds.mean(axis=1)
         return Row(
             name=rung.name, cut=rung.layout.stage_begin,
             recomputed=tuple(_share_recomputed(rung.layout, begin, end) for begin, end in stages),
             steps=len(timed), samples_per_step=float(np.mean([runs[0].steps[i]["samples"] for i in timed])),
-            measured_seconds=float(np.median(seconds, axis=0).mean()), predicted_seconds=predicted,
+            measured_seconds=float(measured.mean()), predicted_seconds=float(predicted.mean()),
             measured_peaks=_measured_peaks(runs),
             predicted_peaks=[peaks[rank * self.mesh.pp // PROCESSES] for rank in range(PROCESSES)],
-            shares={part: float(getattr(simulated, part).mean()) / predicted for part in PARTS},
-            spread=float(by_round.max() / by_round.min()),
+            error=float(np.median(predicted / measured)) - 1,
+            shares={part: float(getattr(simulated[0], part).mean()) / float(at_profiles[0]) for part in PARTS},
+            spread=float(measured.max() / measured.min()),
         )  # fmt: skip
 
 
@@ -188,9 +196,12 @@ def _measured_peaks(runs: list[Run]) -> npt.NDArray[np.float64] | list[float]:
     return np.median(peaks, axis=0).tolist()
 
 
-def make_cases(inputs: Inputs, folder: Path, epochs: int, profile_seconds: float) -> list[Case]:
-    """Profiles with as many processes as train, then makes both meshes."""
+def profile_machine(inputs: Inputs, folder: Path, seconds: float) -> Path:
+    """Profiles with as many processes as train."""
     caps = {"balance": {"text_cap": PROFILE_CAPS[0], "vision_cap": PROFILE_CAPS[1]}}
-    profile_file = profile(merged(base_recipe(inputs, epochs), caps), folder / "profile", PROCESSES, profile_seconds)
+    return profile(merged(base_recipe(inputs, 1), caps), folder, PROCESSES, seconds)
+
+
+def make_cases(inputs: Inputs, profile_file: Path, folder: Path, epochs: int) -> list[Case]:
     meshes = {"pp 2": Mesh(pp=2), "dp 2": Mesh(dp_replicate=2)}
     return [Case(name, mesh, inputs, profile_file, folder, epochs) for name, mesh in meshes.items()]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,8 +110,9 @@ def main() -> None:
     dist.all_reduce(total)
     if dist.get_rank() == 0:
         mean_seconds = float(total[1]) / dist.get_world_size()
-        print(json.dumps({"tokens": int(total[0]), "seconds": mean_seconds, "losses": losses}))
-    dist.destroy_process_group()
+        print(json.dumps({"tokens": int(total[0]), "seconds": mean_seconds, "losses": losses}), flush=True)
+    # No destructors: DDP's reducer holds the interpreter's lock while it waits for Gloo's thread, which may wait for that lock.
+    os._exit(0)
 
 
 if __name__ == "__main__":

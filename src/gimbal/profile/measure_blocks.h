@@ -37,7 +37,7 @@ class PassRunner {
 };
 
 /// One pack's costs, one entry per block. Times are lower quartiles over the rounds, scaled so that
-/// their sum is the lower quartile of the whole pass; bytes are the largest of all rounds.
+/// their sum is the median of the whole pass; bytes are the largest of all rounds.
 struct PackCosts {
   WorkSize work;
   std::array<std::vector<BlockPass>, kNumPassModes> modes;  // indexed by PassMode

@@ -7,7 +7,9 @@ Rank 0 writes the loss and the gradient norm of each step.
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForImageTextToText
 
 from gimbal.dataset import Dataset
+
+SECONDS = 150
 
 
 class Packs(torch.nn.Module):
@@ -69,6 +73,8 @@ def parallel(packs: Packs, kind: str) -> torch.nn.Module:
 
 
 def main() -> None:
+    # A process that hangs says where, in all its threads, and ends.
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
     settings = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
@@ -93,7 +99,8 @@ def main() -> None:
         norms.append(float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm))
     if rank == 0:
         Path(sys.argv[2]).write_text(json.dumps({"losses": losses, "norms": norms}))
-    dist.destroy_process_group()
+    # No destructors: DDP's reducer holds the interpreter's lock while it waits for Gloo's thread, which may wait for that lock.
+    os._exit(0)
 
 
 if __name__ == "__main__":
