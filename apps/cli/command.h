@@ -35,6 +35,11 @@ Command doctor_command();
 /// UserError for bad words.
 void parse(CLI::App& app, const Arguments& arguments);
 
+/// For options: takes a whole number from `least` to `most`, and says so of anything else.
+CLI::Validator whole_number_from(int least, int most);
+/// --nproc: processes on one machine.
+CLI::Validator process_count();
+
 /// Throws UserError unless `folder` is a folder that holds `file`. `option` and `made_by` go into
 /// the message.
 void require_folder(const std::string& option, const std::string& folder, const std::string& file,

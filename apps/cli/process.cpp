@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -74,6 +75,15 @@ std::string find_python() {
   throw UserError(concat("cannot start ", words[0], ": ", std::strerror(errno)));
 }
 
+/// Until gimbal.launch can take them: Python would lose one that comes while it starts, or end with
+/// a traceback.
+void hold_signals() {
+  sigset_t held;
+  sigemptyset(&held);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1}) sigaddset(&held, number);
+  ::sigprocmask(SIG_BLOCK, &held, nullptr);
+}
+
 /// For programs that run many passes. The user's own settings count.
 void keep_for_next_pass() {
   // oneDNN keeps 1,024 prepared kernels; long runs over packs of unlike sizes need more. In a run
@@ -119,6 +129,7 @@ void exec_run(const Arguments& arguments, int num_processes, int max_restarts) {
                         std::to_string(max_restarts),
                         "--"};
   launcher.insert(launcher.end(), words.begin(), words.end());
+  hold_signals();
   exec(launcher);
 }
 

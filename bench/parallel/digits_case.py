@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from gimbal import arch
@@ -35,14 +36,14 @@ def make_base(folder: Path, steps: int) -> Recipe:
     }
 
 
-def planner_of(recipe: Recipe, folder: Path, seconds: float) -> tuple[Planner, float]:
-    """With costs measured by two processes at the same time; and the bytes per second between them."""
-    file = profile(recipe, folder, 2, seconds)
+def planner_of(recipe: Recipe, folder: Path, seconds: float, freeze: Sequence[str] = ()) -> tuple[Planner, float]:
+    """With costs measured by two processes at the same time, once in `folder`; and the bytes per second between them."""
+    file = folder / "profile.json" if folder.exists() else profile(recipe, folder, 2, seconds)
     table = json.loads(file.read_text())
     index = Dataset(recipe["data"]["train"]).index
     planner = Planner(
         arch.describe(Path(recipe["model"]["path"])), text_rows=index["num_tokens"], vision_rows=index["vision_rows"],
-        profile=file, state=StateBytes(4, 0, 4, 8), origin="the digits demo",
+        profile=file, state=StateBytes(4, 0, 4, 8), origin="the digits demo", freeze=freeze,
     )  # fmt: skip
     return planner, float(table["links"]["inside_node"]["bytes_per_second"])
 

@@ -42,6 +42,14 @@ class Run:
         complete = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
         return [line for line in map(json.loads, complete) if line["kind"] == kind]
 
+    def samples(self) -> list[dict[str, Any]]:
+        """The sampler's log: per step the ids of [data rank][micro-batch]."""
+        return [json.loads(line) for line in (self.folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+
+    def packs(self) -> list[list[list[int]]]:
+        """The ids of each step by micro-batch, without empty ones, in an order that no mesh has a say in."""
+        return [sorted(part for parts in line["samples"] for part in parts if part) for line in self.samples()]
+
     def column(self, key: str) -> list[Any]:
         return [line[key] for line in self.lines("train")]
 
@@ -187,3 +195,21 @@ def assert_same_bits(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None
     assert a.keys() == b.keys() and a
     different = [name for name in a if a[name].tobytes() != b[name].tobytes()]
     assert not different, different
+
+
+def assert_every_sample_once(run: Run, num_samples: int) -> None:
+    """By the sampler's log: a line for each step, and in each whole epoch every sample once; in a part of one, none twice."""
+    lines = run.samples()
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    for key in ("step", "epoch", "step_in_epoch"):
+        assert [line[key] for line in lines] == run.column(key), key
+    epochs: dict[int, list[int]] = {}
+    for line in lines:
+        epochs.setdefault(line["epoch"], []).extend(i for parts in line["samples"] for part in parts for i in part)
+    last = max(epochs)
+    for epoch, ids in epochs.items():
+        assert len(set(ids)) == len(ids), f"epoch {epoch} has a sample twice"
+        assert set(ids) <= set(range(num_samples))
+        assert epoch == last or len(ids) == num_samples, f"epoch {epoch} has {len(ids)} of {num_samples} samples"
+    counts = [sum(len(part) for parts in line["samples"] for part in parts) for line in lines]
+    assert counts == run.column("samples")

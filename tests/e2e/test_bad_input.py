@@ -12,6 +12,7 @@ import pytest
 from e2e_data import TINY, colour_talks, conversation, make_model
 from e2e_tool import run as program
 from e2e_tool import Job, Run, run
+from mesh_tool import mesh
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -58,6 +59,26 @@ def test_picture_deleted_after_prepare(trainer, picture_data, tmp_path, ranks):
     codes = [process.returncode for process in job.processes]
     assert 2 in codes and min(codes) > 0, (codes, ended.stderr)  # below 0: ended by a signal, without a message
     assert str(tmp_path / "1.jpg") in ended.stderr and "noise.jsonl line 2" in ended.stderr
+
+
+@pytest.mark.parametrize("axis", ["sp", "tp", "pp"])
+def test_a_picture_is_opened_by_the_rank_that_needs_it_alone(trainer, prepare, tmp_path, axis):
+    # Two pictures of one size in each pack: with sp and tp one for each rank, with pp both for the first stage.
+    samples = []
+    for number in range(4):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(np.full((40, 40, 3), 60 * number, dtype=np.uint8)).save(path)
+        samples.append(conversation([str(path)], "what is it?", "grey"))
+    change = {**FEW, **mesh(**{axis: 2}), "data.train": str(prepare({"grey": samples})), "balance.samples_per_pack": 2,
+              "balance.packs_per_step": 1, "balance.text_cap": 1024}  # fmt: skip
+    trainer.run(change, ranks=2)
+    (tmp_path / "1.png").unlink()
+    _, job = trainer.start(change, ranks=2)
+    ended = job.wait()
+    codes = [process.returncode for process in job.processes]
+    assert 2 in codes and min(codes) > 0, (codes, ended.stderr)
+    named = [line for line in ended.stderr.splitlines() if str(tmp_path / "1.png") in line]
+    assert len(named) == 1 and "grey.jsonl line 2" in named[0], ended.stderr
 
 
 def test_finished_steps_are_saved_when_a_later_picture_is_gone(trainer, picture_data, tmp_path):
@@ -326,3 +347,11 @@ def test_broken_variables_of_a_launcher(trainer, monkeypatch):
     monkeypatch.setenv("SLURM_STEP_ID", "0")
     message = trainer.refused(FEW)
     assert "SLURM_PROCID" in message and os.environ["SLURM_STEP_ID"]
+
+
+def test_a_run_that_goes_on_with_other_packs(trainer):
+    run_ = trainer.run({**FEW, "optimizer.schedule": "constant"})
+    message = trainer.refused({**FEW, "balance.text_cap": 250, "train.seed": 9}, run=run_)
+    assert f"the run in '{run_.folder}' cannot go on: this recipe gives another order of samples" in message
+    assert "balance.text_cap is 250; the run began with 192" in message and "train.seed is 9; the run began with 3" in message
+    assert "vision_cap" not in message and "patterns" not in message and "another train.run" in message

@@ -41,9 +41,9 @@ def test_inspect_shows_the_run(sharded, capsys):
     }
 
 
-@pytest.mark.parametrize("step", [None, 4])
-def test_export_writes_the_values_of_a_checkpoint(sharded, tmp_path, step):
-    words = [] if step is None else ["--checkpoint", f"step-{step:08d}"]
+@pytest.mark.parametrize(("step", "name"), [(None, ""), (4, "step-00000004"), (4, "4"), (2, "{folder}/checkpoints/step-00000002/")])
+def test_export_writes_the_values_of_a_checkpoint(sharded, tmp_path, step, name):
+    words = ["--checkpoint", name.format(folder=sharded.folder)] if name else []
     ended = program(["export", sharded.folder, "--out", tmp_path / "hf", *words], tmp_path / "log")
     assert ended.code == 0, ended.stderr
     assert contents(load_file(tmp_path / "hf" / "model.safetensors")) == contents(sharded.tensors(step=step))

@@ -168,6 +168,18 @@ def test_a_mesh_that_does_not_fit_is_a_problem() -> None:
     assert "pp 1 x dp_shard 1 x sp 1 x tp 3 is 3, which does not divide the 2 processes of this run" in facts["problems"][0]
 
 
+def test_mesh_replaces_all_axes_of_the_recipe(model: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    parallel = {"tp": 2, "pp": 2, "stage_starts": ["text.0"]}
+    recipe.write_text(json.dumps({"model": {"path": str(model)}, "parallel": parallel, "train": {"plan": str(tmp_path / "gone.json")}}))
+    facts = doctor(str(recipe), "--nproc", "2", "--mesh", "dp_shard=2")
+    assert facts["ok"] and facts["mesh"] == "dp_shard 2"
+    for word in ("parallel.tp=2", "train.plan=plan.json"):
+        command = [find_program("gimbal"), "doctor", str(recipe), word, "--mesh", "dp_shard=2"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and f"--mesh dp_shard=2 and {word}: --mesh stands for all axes" in done.stderr
+
+
 def test_bad_axes_are_refused() -> None:
     for mesh in ("foo=2", "pp", "pp=", "ep=2"):
         done = subprocess.run([find_program("gimbal"), "doctor", "--mesh", mesh], capture_output=True, text=True, timeout=60)

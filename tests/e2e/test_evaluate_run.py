@@ -105,8 +105,9 @@ def test_evaluation_through_nproc_writes_the_same_file(trained, one_picture, tmp
     words = ["--model", trained.folder / "hf", "--data", one_picture[1], "evaluate.text_cap=40", "train.threads=1"]
     single = evaluated([*words, "--predictions", tmp_path / "one.jsonl"], tmp_path / "log")
     double = evaluated([*words, "--predictions", tmp_path / "two.jsonl", "--nproc", "2"], tmp_path / "log")
-    for figures in (single, double):
+    for figures, mesh in ((single, "1 device"), (double, "dp_replicate 2")):
         del figures["seconds"]
+        assert figures.pop("mesh") == mesh
     assert double == {**single, "loss": pytest.approx(single["loss"], rel=1e-12)}
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
 

@@ -202,6 +202,60 @@ def test_another_way_to_pack_is_refused(trainer, plan):
     assert "command line: balance.oversize is alone; a plan cannot vouch" in message
 
 
+def test_advice_makes_a_plan_that_fits(trainer, plan, tmp_path):
+    """The options that a refusal names, taken by their word."""
+    change = {"balance.text_cap": 500, "balance.packs_per_step": 2, "train.max_steps": 1}
+    message = trainer.refused({"train.plan": str(plan), **change})
+    advice = message.split("`gimbal plan RECIPE ")[1].split("`")[0].split()
+    assert advice == ["--devices", "1", "--cap", "text=500", "--packs-per-step", "2"]
+    fitting = tmp_path / "fitting.json"
+    ended = program(["plan", trainer.recipe, *advice, "--hardware", "a100-80g", "--out", fitting], tmp_path / "log")
+    assert ended.code == 0, ended.stderr
+    trainer.run({"train.plan": str(fitting), **change})
+
+
+def test_a_recipe_with_axes_plans_and_trains(trainer, tmp_path):
+    """`gimbal plan RECIPE` without a word about the mesh gives a plan that `gimbal train RECIPE` takes."""
+    recipe = json.loads(trainer.recipe.read_text())
+    recipe["parallel"] = {"dp_shard": 2, "sp": 1, "tp": 1, "pp": 1, "weights": "reshard", "schedule": "interleaved"}
+    recipe["train"] |= {"plan": str(tmp_path / "plan.json"), "max_steps": 2}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(recipe))
+    ended = program(["plan", path, "--hardware", "a100-80g", "--out", tmp_path / "plan.json"], tmp_path / "log")
+    assert ended.code == 0, ended.stderr
+    run = trainer.run(recipe=path, ranks=2)
+    assert run.lines("summary")[-1]["mesh"] == "dp_shard 2"
+    assert yaml.safe_load((run.folder / "recipe.yaml").read_text())["parallel"]["weights"] == "reshard"
+
+
+def test_starts_of_stages_beside_a_plan(trainer, plan, tmp_path):
+    """Those of a plan are the plan's: a recipe may repeat them, and nothing else."""
+    cut = make_plan(trainer, tmp_path / "plan.json", devices=2, pp=2)
+    starts = [json.loads(cut.read_text())["stages"][1]["first"]]
+    one_step = {"train.plan": str(cut), "train.max_steps": 1}
+    run = trainer.run({**one_step, "parallel.stage_starts": starts}, ranks=2)
+    assert run.lines("summary")[-1]["mesh"] == "pp 2"
+    message = trainer.refused({"train.plan": str(plan), "parallel.stage_starts": starts})
+    assert f"command line: parallel.stage_starts is {starts[0]}; the plan has empty" in message
+
+
+def test_evaluation_follows_the_plans_mesh(trainer, held_out, tmp_path):
+    exported = trainer.run({"train.max_steps": 1, "checkpoint.export_hf": True}).folder / "hf"
+    plan = make_plan(trainer, tmp_path / "plan.json", devices=2, pp=2)
+    words = ["evaluate", "--model", exported, "--data", held_out, "train.device=cpu", "train.threads=1",
+             "evaluate.generate=false", "balance.text_cap=192"]  # fmt: skip
+    alone = program(words, tmp_path / "log")
+    both = program([*words, f"train.plan={plan}"], tmp_path / "log", ranks=2)
+    assert alone.code == 0 and both.code == 0, both.stderr
+    figures = [json.loads(ended.stdout) for ended in (alone, both)]
+    assert [one["mesh"] for one in figures] == ["1 device", "pp 2"]
+    assert figures[1]["loss"] == pytest.approx(figures[0]["loss"], rel=1e-6)
+    ended = program([*words, f"train.plan={plan}"], tmp_path / "log")
+    assert ended.code == 2 and "is for 2 processes, but this run has 1" in ended.stderr
+    ended = program([*words, f"train.plan={plan}", "parallel.pp=1"], tmp_path / "log", ranks=2)
+    assert ended.code == 2 and "command line: parallel.pp is 1; the plan has 2" in ended.stderr
+
+
 def test_frozen_blocks_are_the_plans(trainer, plan, tmp_path):
     vision = {"model.freeze": "[vision.*]"}
     message = trainer.refused({"train.plan": str(plan), **vision})

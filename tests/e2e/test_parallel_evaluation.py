@@ -241,7 +241,7 @@ def test_a_signal_during_an_evaluation_saves_and_leaves(trainer, mesh_model, muc
     assert [process.returncode for process in job.processes] == [143] * ranks, ended.stderr
     # The evaluation has not come to its end, nor training to its next step.
     assert run_.state()["step"] == 3 and len(run_.lines("train")) == 3
-    assert "stopped by signal 15 after step 3" in ended.stderr
+    assert "stopped by SIGTERM after step 3" in ended.stderr
     assert not run_.lines("eval")
     for name in ("eval.json", "predictions.jsonl", "summary.json"):
         assert not (run_.folder / name).exists(), name

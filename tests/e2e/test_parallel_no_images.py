@@ -8,10 +8,11 @@ import random
 import numpy as np
 import pytest
 from e2e_data import COLOURS, conversation
-from e2e_tool import Run
+from e2e_tool import Run, assert_every_sample_once
 from mesh_tool import mesh
 
 STEPS = 200
+NUM_SAMPLES = 80
 CHANGE = {
     "model.dtype": "float64", "train.max_steps": STEPS, "train.timeout_seconds": 30,
     "balance.method": "random", "balance.samples_per_pack": 1, "balance.packs_per_step": 4,
@@ -30,7 +31,7 @@ def rare_pictures(prepare):
     """One sample in four has a picture, drawn at random; some samples are very short."""
     numbers = random.Random(5)
     talks = []
-    for _ in range(80):
+    for _ in range(NUM_SAMPLES):
         images = [f"{numbers.choice(COLOURS)}.png"] if numbers.random() < 0.25 else []
         talks.append(conversation(images, "which? " * numbers.randint(1, 6), numbers.choice(COLOURS)))
     return prepare({"rare": talks})
@@ -55,6 +56,8 @@ def test_ranks_without_pictures(trainer, settings, alone, axes):
         # Each rank has steps with pictures in which another has none, and the other way round.
         unlike = rows[(rows == 0).any(axis=1) & (rows > 0).any(axis=1)]
         assert len(unlike) > STEPS / 10 and (unlike == 0).any(axis=0).all() and (unlike > 0).any(axis=0).all()
+    assert_every_sample_once(run, NUM_SAMPLES)
+    assert run.packs() == alone.packs()
     # Steps in which nobody has a picture are among them, too.
     assert (rows == 0).all(axis=1).any()
     np.testing.assert_allclose(run.losses, alone.losses, rtol=1e-9, atol=0)

@@ -11,11 +11,12 @@ import time
 
 import numpy as np
 import pytest
-from e2e_tool import Run, assert_same_bits
+from e2e_tool import Run, assert_every_sample_once, assert_same_bits
 from gimbal.__main__ import run as gimbal
 from mesh_tool import mesh
 
 STEPS, HALF = 20, 10
+NUM_SAMPLES = 60  # of the fixture `data`
 FIRST = {"pp": 2, "dp_replicate": 2}
 CHANGE = {"train.max_steps": STEPS, "checkpoint.every_steps": HALF, "checkpoint.keep_last": 5, "optimizer.eps": 1e-4}
 # float32: other meshes add in another order. Ten steps of a few eps (1.2e-7) each; optimizer.eps lies above the noise of
@@ -64,7 +65,10 @@ def test_a_checkpoint_goes_on_on_any_mesh(on_mesh, whole, tmp_path, axes):
     for column in ORDER:
         assert run.column(column) == whole.column(column), column
     assert run.column("loss")[:HALF] == whole.column("loss")[:HALF]
+    assert_every_sample_once(run, NUM_SAMPLES)
+    assert run.packs() == whole.packs()
     if axes == FIRST:
+        assert run.samples() == whole.samples()
         assert run.column("loss") == whole.column("loss") and run.column("grad_norm") == whole.column("grad_norm")
         for kind in ("parameters", "optimizer"):
             assert_same_bits(run.tensors(kind), whole.tensors(kind))
@@ -93,7 +97,9 @@ def test_offloaded_optimizer_state_is_the_same(on_mesh, tmp_path):
 
 
 def check_every_sample_once(run, reference, num_samples):
-    """By the log of the sampler: positions without gap or repetition, and what each step held."""
+    """By the log of the sampler: positions without gap or repetition, and which samples each step held."""
+    assert_every_sample_once(run, num_samples)
+    assert run.packs() == reference.packs()
     assert run.column("step") == list(range(1, len(reference.column("step")) + 1))
     positions = list(zip(run.column("epoch"), run.column("step_in_epoch")))
     assert len(set(positions)) == len(positions) and positions == sorted(positions)
@@ -147,7 +153,7 @@ def test_killed_at_random_moments_on_changing_meshes(on_mesh, trainer, kills):
     meshes = [{"dp_shard": 2}, {"pp": 2}, {"sp": 2}, {"tp": 2}]
     done = often_killed(on_mesh, run, change, meshes, kills, random.Random(seed))
     assert done >= 2 * kills // 3
-    check_every_sample_once(run, reference, 60)
+    check_every_sample_once(run, reference, NUM_SAMPLES)
     # Rounding grows over the steps.
     np.testing.assert_allclose(run.losses, reference.losses, rtol=steps * 1e-6)
 
@@ -159,7 +165,8 @@ def test_killed_at_random_moments_on_one_mesh(on_mesh, trainer):
     run = Run(trainer.root / "killed_on_one_mesh")
     done = often_killed(on_mesh, run, change, [FIRST], 30, random.Random(11))
     assert done >= 20
-    check_every_sample_once(run, reference, 60)
+    check_every_sample_once(run, reference, NUM_SAMPLES)
+    assert run.samples() == reference.samples()
     assert run.column("loss") == reference.column("loss")
     for kind in ("parameters", "optimizer"):
         assert_same_bits(run.tensors(kind), reference.tensors(kind))

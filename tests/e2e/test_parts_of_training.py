@@ -257,3 +257,12 @@ def test_clipping_bounds_the_step(trainer, initial):
     assert ways[0] == pytest.approx(0.01, rel=1e-3)
     assert ways[1] == pytest.approx(free.column("grad_norm")[0], rel=1e-3)
     assert clipped.column("grad_norm") == free.column("grad_norm")
+
+
+def test_data_ranks_without_packs_are_told(trainer):
+    run, ended = trainer.end({"balance.packs_per_step": 1, "train.max_steps": 0, "train.epochs": 1}, ranks=2)
+    assert ended.code == 0, ended.stderr
+    assert ended.stderr.count("1 of them always idle. Set balance.packs_per_step=2") == 1  # rank 0 alone
+    # What is said before the first step is what the steps have.
+    assert run.lines("summary")[0]["waste"] == 0.5 and set(run.column("waste")) == {0.5}
+    assert "waste between ranks 50.0%" in ended.stderr

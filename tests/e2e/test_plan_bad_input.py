@@ -246,6 +246,10 @@ def test_plan_files_that_do_not_fit_the_model(inputs, place, fingerprint, tmp_pa
         (["--stage", "align"], ["--stage", "no stage 'align'", "tiny"]),
         (["--oversize", "reject"], ["balance.oversize=reject"]),
         (["--dtype", "float8"], ["float8"]),
+        (["parallel.tp=3"], ["tp 3", "The recipe fixes tp 3 (parallel)", "--pp N"]),
+        (["parallel.pp=4", "--devices", "6"], ["pp 4", "6 devices", "The recipe fixes pp 4"]),
+        (["parallel.pp=2000000"], ["parallel.pp: is 2000000", "at most 1048576"]),
+        (["parallel.pp=1000000", "parallel.tp=1000000"], ["more than 1048576 devices"]),
     ],
 )
 def test_recipes(trainer, words, parts):

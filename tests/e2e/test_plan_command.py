@@ -240,6 +240,42 @@ def test_says_what_training_and_the_recipe_do_not_share(trainer):
     assert notes == ["model.recompute of the recipe is not used: a plan says each block's level"]
 
 
+def test_a_recipe_fixes_what_it_sets_of_the_mesh(trainer):
+    words = [trainer.recipe, "--hardware", "a100-80g", "balance.packs_per_step=8", "parallel.pp=2", "parallel.dp_replicate=2"]
+    devices = "for 4 devices, the product of the axes; --devices N gives another number"
+    found = figures(*words, "parallel.schedule=gpipe")
+    mesh = found["plan"]["mesh"]
+    assert (mesh["pp"], mesh["dp_replicate"], mesh["dp_shard"], mesh["sp"], mesh["tp"]) == (2, 2, 1, 1, 1)
+    assert found["plan"]["schedule"]["kind"] == "gpipe"
+    assert found["notes"] == ["fixed by the recipe (parallel): pp 2, dp_replicate 2, schedule gpipe", devices]
+    # The others are searched, with more devices too.
+    found = figures(*words, "parallel.tp=1", "parallel.sp=1", "parallel.weights=reshard", "--devices", 8)
+    assert found["plan"]["mesh"]["dp_shard"] == 2 and found["plan"]["shard_policy"] == "reshard"
+    # An option wins, and training would not take the plan.
+    found = figures(*words, "--pp", 1)
+    assert found["plan"]["mesh"]["pp"] == 1 and found["plan"]["mesh"]["dp_replicate"] == 2
+    assert found["notes"] == [
+        "fixed by the recipe (parallel): dp_replicate 2",
+        "for 2 devices, the product of the axes; --devices N gives another number",
+        "training with this recipe refuses the plan: parallel.pp is 2, the plan has 1; change the recipe, or leave the key out",
+    ]
+
+
+def test_stages_of_a_rank_are_the_recipes(trainer):
+    words = [trainer.recipe, "--hardware", "a100-80g", "balance.packs_per_step=8", "parallel.pp=2"]
+    twice = figures(*words, "parallel.schedule=interleaved", "parallel.stages_per_rank=3")["plan"]
+    assert twice["schedule"]["kind"] == "interleaved" and len(twice["stages"]) == 6
+    once = figures(*words, "parallel.stages_per_rank=1", "--top", 5)
+    assert {one["schedule"]["kind"] for one in once["top"]} == {"1f1b", "zb-h1"}
+
+
+def test_devices_are_those_of_the_axes(inputs):
+    found = figures(*inputs, "--pp", 2, "--tp", 2)
+    assert found["plan"]["mesh"]["pp"] == found["plan"]["mesh"]["tp"] == 2
+    assert found["notes"] == ["for 4 devices, the product of the axes; --devices N gives another number"]
+    assert figures(*inputs)["notes"] == []
+
+
 def test_expert_parallelism_is_no_training(prepare, tmp_path):
     """A recipe's model with routed experts can be planned over ep, but not trained so."""
     talk = {"messages": [{"role": "user", "content": "the answer?"}, {"role": "assistant", "content": "at the end"}]}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from e2e_tool import Run, assert_same_bits, children
+from e2e_tool import Run, assert_every_sample_once, assert_same_bits, children
 
 STEPS = 120
 LONG = {"train.max_steps": STEPS}
@@ -41,6 +41,8 @@ def check_completed(run, reference):
     for kind in ("parameters", "optimizer"):
         assert_same_bits(run.tensors(kind), reference.tensors(kind))
     assert run.place() == reference.place()
+    assert_every_sample_once(run, 60)
+    assert run.samples() == reference.samples()
     assert run.json("summary.json")["steps"] == STEPS
 
 
@@ -50,7 +52,7 @@ def test_a_signal_saves_and_leaves(trainer, uninterrupted, number, code):
     assert ended.code == code, ended.stderr
     step = run.state()["step"]
     assert 5 <= step < STEPS and run.column("step")[-1] == step
-    assert f"stopped by signal {int(number)} after step {step}" in ended.stderr
+    assert f"stopped by {number.name} after step {step}" in ended.stderr
     assert not (run.folder / "summary.json").exists()
     trainer.run(LONG, run=run)
     check_completed(run, uninterrupted)
@@ -64,6 +66,9 @@ def test_a_signal_to_one_of_two_ranks_stops_both(trainer, uninterrupted_by_two):
     assert [process.returncode for process in job.processes] == [143, 143], ended.stderr
     trainer.run(LONG, run=run, ranks=2)
     check_completed(run, uninterrupted_by_two)
+    # Each part of the run has said what its steps have sent.
+    parts = run.lines("communication")
+    assert len(parts) == 2 and sum(part["steps"] for part in parts) == STEPS
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -115,6 +120,7 @@ def test_go_on_with_another_number_of_ranks(trainer, uninterrupted):
     trainer.run(change, run=run)
     for key in ("step", "epoch", "step_in_epoch", "samples", "tokens"):
         assert run.column(key) == uninterrupted.column(key)
+    assert run.packs() == uninterrupted.packs()
     # The part with two ranks sums in another order; see test_same_result.py. Over 120 steps rounding grows.
     np.testing.assert_allclose(run.losses, uninterrupted.losses, rtol=1e-4)
 

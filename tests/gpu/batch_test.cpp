@@ -60,8 +60,9 @@ TEST_F(GpuBatch, PinnedAndMovedBatchesAreTheSame) {
     expect_same(moved, batch);
     expect_same(to_device(moved, at::kCPU), batch);
   }
-  Batch text = to_pinned(collate(dataset_, processor_, std::array<std::uint32_t, 1>{2}, false));
-  EXPECT_FALSE(to_device(text, kCuda).pixels_ICYX.defined());
+  const Batch text =
+      to_pinned(collate(dataset_, processor_, std::array<std::uint32_t, 1>{2}, no_tiles));
+  EXPECT_EQ(to_device(text, kCuda).pixels_ICYX.size(0), 0);
 }
 
 TEST_F(GpuBatch, PrefetchedBatchesArePinnedAndMayGoAtOnce) {
@@ -74,7 +75,7 @@ TEST_F(GpuBatch, PrefetchedBatchesArePinnedAndMayGoAtOnce) {
           next += 2;
           return next <= 40;
         },
-        /*with_pixels=*/true, kCuda);
+        all_tiles, kCuda);
     std::vector<Batch> moved;
     for (Batch batch; prefetcher.next(batch);) {
       EXPECT_TRUE(batch.pixels_ICYX.is_pinned());

@@ -98,13 +98,14 @@ void expect_others_to_end(const std::vector<WorkerResult>& results, int victim,
   for (std::size_t rank = 0; rank < results.size(); ++rank) {
     if (static_cast<int>(rank) == victim) continue;
     const WorkerResult& result = results[rank];
-    EXPECT_EQ(result.exit_code, 2) << result.output;
+    EXPECT_EQ(result.exit_code, 1) << result.output;
     EXPECT_LE(delay_of(result), kTimeout + 5) << result.output;
     EXPECT_THAT(result.output, HasSubstr(concat("failed on rank ", rank, " of 4 (pp ", rank / 2,
                                                 ", dp_shard ", rank % 2, "; host ")));
     EXPECT_THAT(result.output, HasSubstr("(timeout 3 s)"));
     EXPECT_THAT(result.output, HasSubstr(blame));
     EXPECT_THAT(result.output, HasSubstr("stopped or is stuck (killed"));
+    EXPECT_THAT(result.output, Not(HasSubstr("noticed first"))) << "a consequence of that";
     EXPECT_THAT(result.output, HasSubstr("Last collectives of this rank"));
     EXPECT_THAT(result.output, HasSubstr("\n  > "));
   }
@@ -155,7 +156,7 @@ const Worker kStuck("stuck", [] {
 
 TEST(DistCommFailure, StuckRankEndsTheOthersAtTheTimeout) {
   const auto results = run_workers("stuck", 2);
-  EXPECT_EQ(results[0].exit_code, 2);
+  EXPECT_EQ(results[0].exit_code, 1);
   EXPECT_THAT(results[0].output, HasSubstr("barrier of 'after step 3' failed on rank 0 of 2"));
   EXPECT_THAT(results[0].output, HasSubstr("(timeout 2 s)"));
   EXPECT_THAT(results[0].output, HasSubstr(" lives; it is in no collective for "));
@@ -198,7 +199,7 @@ TEST_P(DistCommThrow, EndsTheOthersWithItsMessage) {
       EXPECT_EQ(result.exit_code, 3) << result.output;
       continue;
     }
-    EXPECT_EQ(result.exit_code, 2) << result.output;
+    EXPECT_EQ(result.exit_code, 1) << result.output;
     EXPECT_THAT(result.output, HasSubstr(concat("Rank ", victim, " (pp ", victim / 2, ", dp_shard ",
                                                 victim % 2, "; host ")));
     EXPECT_THAT(result.output, HasSubstr("failed first: " + reason));
@@ -231,7 +232,7 @@ TEST(DistCommFailure, AnEndInAThreadOfGlooIsReported) {
   EXPECT_THAT(results[1].output,
               HasSubstr("an error that nobody has caught ends rank 1 of 2 (pp 1; host "));
   EXPECT_THAT(results[1].output, HasSubstr("receive from rank 0 of 'activations of 3'"));
-  EXPECT_EQ(results[0].exit_code, 2) << results[0].output;
+  EXPECT_EQ(results[0].exit_code, 1) << results[0].output;
   EXPECT_THAT(results[0].output, HasSubstr("Rank 1 (pp 1; host "));
   EXPECT_THAT(results[0].output, HasSubstr("failed first: an error that nobody has caught"));
   EXPECT_LE(delay_of(results[0]), 10) << results[0].output;  // far below the timeout

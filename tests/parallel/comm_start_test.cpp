@@ -4,11 +4,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <iostream>
 #include <torch/csrc/distributed/c10d/Store.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "gimbal/base/error.h"
 #include "gimbal/parallel/comm.h"
 #include "gimbal/parallel/comm/comm_c10d.h"
+#include "gimbal/parallel/first_report.h"
 #include "workers.h"
 
 namespace gimbal {
@@ -24,15 +27,15 @@ const Worker kStart("start",
 
 TEST(DistCommStart, MissingRankIsNamed) {
   const auto results = run_workers("start", 3, {}, {1});
-  EXPECT_EQ(results[0].exit_code, 2);
+  EXPECT_EQ(results[0].exit_code, 1);
   EXPECT_THAT(results[0].output, HasSubstr("missing ranks: 1."));
-  EXPECT_EQ(results[2].exit_code, 2);
+  EXPECT_EQ(results[2].exit_code, 1);
   EXPECT_THAT(results[2].output, HasSubstr("rank 2"));
 }
 
 TEST(DistCommStart, MissingRankZeroIsAnError) {
   const auto results = run_workers("start", 2, {}, {0});
-  EXPECT_EQ(results[1].exit_code, 2);
+  EXPECT_EQ(results[1].exit_code, 1);
   EXPECT_THAT(results[1].output, HasSubstr("rank 1 of 2 cannot reach 127.0.0.1:"));
 }
 
@@ -48,7 +51,7 @@ const Worker kHalfStart("half_start", [] {
 TEST(DistCommStart, RankThatDiesWhileConnectingIsAnError) {
   const auto results = run_workers("half_start", 2);
   EXPECT_EQ(results[1].exit_code, 7);
-  EXPECT_EQ(results[0].exit_code, 2);
+  EXPECT_EQ(results[0].exit_code, 1);
   EXPECT_THAT(results[0].output, HasSubstr("rank 0 of 2 (host "));
   EXPECT_THAT(results[0].output,
               HasSubstr("cannot connect to the other processes within 3 s (group "
@@ -67,7 +70,7 @@ TEST(DistCommStart, TakenPortIsAnError) {
   const auto results =
       run_workers("start", 2, {{"MASTER_PORT", std::to_string(ntohs(address.sin_port))}}, {1});
   close(taken);
-  EXPECT_EQ(results[0].exit_code, 2);
+  EXPECT_EQ(results[0].exit_code, 1);
   EXPECT_THAT(results[0].output, HasSubstr("rank 0 of 2 cannot serve at 127.0.0.1:"));
 }
 
@@ -82,6 +85,51 @@ TEST(DistCommStart, NamedInterfaceIsUsed) {
   for (const WorkerResult& result : run_workers("start", 2, {{"GLOO_SOCKET_IFNAME", "lo"}})) {
     EXPECT_EQ(result.exit_code, 0) << result.output;
   }
+}
+
+const Worker kReport("report", [] {
+  const LaunchInfo launch = read_launch_info();
+  const std::string own = concat("rank ", launch.rank, ": ");
+  const auto ask = [&](const std::string& error) {
+    std::cout << error << (is_first_to_report(launch, error) ? " first\n" : " again\n");
+  };
+  ask("no data");
+  // What rank 2 says, the others repeat with its name.
+  ask(launch.rank == 2 ? "disk full" : "rank 2: disk full");
+  ask(own + "has another recipe, too");  // one message, whoever is named
+  ask(concat("sample ", launch.rank, " is broken"));
+  std::cout << std::flush;
+});
+
+TEST(DistCommStart, RanksThatFailInTheSameWaySaySoOnce) {
+  c10d::TCPStoreOptions options;
+  options.port = 0;
+  options.isServer = true;
+  options.waitWorkers = false;
+  const auto agent = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
+  const auto results = run_workers("report", 3,
+                                   {{"TORCHELASTIC_USE_AGENT_STORE", "True"},
+                                    {"MASTER_PORT", std::to_string(agent->getPort())}});
+  std::string all;
+  for (std::size_t rank = 0; rank < results.size(); ++rank) {
+    EXPECT_EQ(results[rank].exit_code, 0) << results[rank].output;
+    // A message of its own is printed.
+    EXPECT_THAT(results[rank].output, HasSubstr(concat("sample ", rank, " is broken first\n")));
+    all += results[rank].output;
+  }
+  for (const char* error : {"no data", "disk full", "has another recipe, too"}) {
+    const std::string text = error;
+    std::size_t count = 0;
+    for (std::size_t at = all.find(text + " first"); at != std::string::npos;
+         at = all.find(text + " first", at + 1))
+      ++count;
+    EXPECT_EQ(count, 1u) << text << "\n" << all;
+  }
+}
+
+TEST(DistCommStart, WithoutAnAgentEveryRankReports) {
+  for (const WorkerResult& result : run_workers("report", 2))
+    EXPECT_THAT(result.output, HasSubstr("no data first\n"));
 }
 
 #ifndef USE_C10D_NCCL

@@ -18,11 +18,13 @@
 #include <thread>
 
 #include "gimbal/base/error.h"
+#include "gimbal/parallel/comm.h"
 
 namespace gimbal::testing_workers {
 namespace {
 
 constexpr auto kDeadline = std::chrono::seconds(90);
+constexpr int kCommErrorCode = 1;
 constexpr int kUserErrorCode = 2;
 constexpr int kOtherErrorCode = 3;
 
@@ -110,6 +112,9 @@ bool run_as_worker(int argc, char** argv, int& exit_code) {
   try {
     at::set_num_threads(1);
     registry().at(argv[2])();
+  } catch (const CommError& e) {
+    std::cout << "CommError: " << e.what() << std::endl;
+    exit_code = kCommErrorCode;
   } catch (const UserError& e) {
     std::cout << "UserError: " << e.what() << std::endl;
     exit_code = kUserErrorCode;

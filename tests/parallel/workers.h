@@ -19,7 +19,8 @@ struct Worker {
 };
 
 struct WorkerResult {
-  int exit_code = -1;  // 0; 2 after a UserError; 3 after another error; -1: killed at the deadline
+  int exit_code = -1;  // 0; 1 after a CommError; 2 after a UserError; 3 after another; -1: killed
+                       // at the deadline
   std::string output;  // stdout, and the message of an error
 };
 

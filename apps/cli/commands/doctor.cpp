@@ -28,9 +28,23 @@ constexpr const char* kExamples =
     "recipe options\n"
     "of `gimbal train --help`.\n";
 
-/// "pp=2,dp_shard=2" as overrides of the recipe.
-std::vector<std::string> overrides_of_mesh(const std::string& mesh) {
-  std::vector<std::string> overrides;
+/// "pp=2,dp_shard=2" as overrides of the recipe: the whole mesh, of which the recipe has no say.
+/// `given`: the overrides that the user has named.
+std::vector<std::string> overrides_of_mesh(const std::string& mesh,
+                                           const std::vector<std::string>& given) {
+  if (mesh.empty()) return {};
+  // Later words win. Cuts and plans of another mesh do not fit this one.
+  std::vector<std::string> overrides{
+      "parallel.pp=1", "parallel.dp_replicate=0",  "parallel.dp_shard=1", "parallel.sp=1",
+      "parallel.tp=1", "parallel.stage_starts=[]", "train.plan="};
+  for (const std::string& word : given) {
+    const std::string key = word.substr(0, word.find('='));
+    const bool is_of_mesh = std::ranges::any_of(overrides, [&key](const std::string& override) {
+      return override.substr(0, override.find('=')) == key;
+    });
+    GIMBAL_USER_CHECK(!is_of_mesh, "--mesh ", mesh, " and ", word,
+                      ": --mesh stands for all axes. Leave one of the two out.");
+  }
   for (std::size_t begin = 0; begin < mesh.size();) {
     const std::size_t end = std::min(mesh.find(',', begin), mesh.size());
     const std::string part = mesh.substr(begin, end - begin);
@@ -55,9 +69,13 @@ int run_doctor(const Arguments& arguments) {
   app.add_option("RECIPE", words, "Recipe file (YAML), and KEY=VALUE that replace options")
       ->option_text("FILE ...");
   app.add_option("--nproc", num_processes, "Processes to start on this machine")
-      ->check(CLI::PositiveNumber)
+      ->check(process_count())
       ->option_text("N");
-  app.add_option("--mesh", mesh, "Axes to test, such as pp=2,dp_shard=2; else the recipe's")
+  app.add_option(
+         "--mesh", mesh,
+         "Axes to test, such as pp=2,dp_shard=2, in place of all axes of the recipe and its "
+         "plan: those that are left out are 1 (dp_replicate: the processes that the others "
+         "leave)")
       ->option_text("AXES");
   app.add_flag("--json", json, "Print JSON");
   app.footer(kExamples);
@@ -65,7 +83,7 @@ int run_doctor(const Arguments& arguments) {
 
   const bool has_recipe = !words.empty() && words.front().find('=') == std::string::npos;
   std::vector<std::string> overrides(words.begin() + (has_recipe ? 1 : 0), words.end());
-  std::ranges::move(overrides_of_mesh(mesh), std::back_inserter(overrides));
+  std::ranges::move(overrides_of_mesh(mesh, overrides), std::back_inserter(overrides));
   load_recipe(has_recipe ? words.front() : "", overrides);
   Arguments run{"doctor"};
   if (has_recipe) run.insert(run.end(), {"--recipe", words.front()});

@@ -12,10 +12,13 @@ constexpr const char* kExamples =
     "  gimbal evaluate --model MODEL --data DATASET --json out.json evaluate.max_new_tokens=16\n"
     "  gimbal evaluate --model MODEL --data DATASET evaluate.generate=false model.dtype=bfloat16\n"
     "  gimbal evaluate --model MODEL --data DATASET --nproc 4 parallel.dp_shard=2 parallel.pp=2\n"
+    "  gimbal evaluate --model MODEL --data DATASET --nproc 4 train.plan=plan.json\n"
     "\n"
     "KEY=VALUE takes the recipe options of `gimbal train --help`; parallel.* says how the model "
     "is\n"
-    "spread over the processes, by default a whole copy in each.\n";
+    "spread over the processes, by default a whole copy in each. With train.plan it is spread as "
+    "the plan's\n"
+    "mesh and stages say.\n";
 
 int run_evaluate(const Arguments& arguments) {
   CLI::App app("Loss and exact match of a model on a dataset.", "gimbal evaluate");
@@ -31,7 +34,7 @@ int run_evaluate(const Arguments& arguments) {
   app.add_option("--predictions", predictions, "File for each sample's answer (JSON lines)")
       ->option_text("FILE");
   app.add_option("--nproc", num_processes, "Processes to start on this machine")
-      ->check(CLI::PositiveNumber)
+      ->check(process_count())
       ->option_text("N");
   app.add_option("KEY=VALUE", overrides, "Options of evaluate, balance, model, parallel, ...")
       ->option_text("...");

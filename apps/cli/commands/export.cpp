@@ -16,12 +16,13 @@ int run_export(const Arguments& arguments) {
   app.add_option("RUN", run, "Run folder")->required()->option_text("FOLDER");
   app.add_option("--out", out, "Model folder to write")->required()->option_text("FOLDER");
   app.add_option("--checkpoint", checkpoint,
-                 "Name in RUN/checkpoints (default: the newest complete one)")
-      ->option_text("NAME");
+                 "A checkpoint of RUN: its step, its name in RUN/checkpoints or its path "
+                 "(default: the newest complete one)")
+      ->option_text("STEP");
   app.footer(
       "Examples:\n"
       "  gimbal export runs/demo --out models/demo\n"
-      "  gimbal export runs/demo --out models/demo-100 --checkpoint step-00000100\n");
+      "  gimbal export runs/demo --out models/demo-100 --checkpoint 100\n");
   parse(app, arguments);
 
   GIMBAL_USER_CHECK(std::filesystem::is_directory(run), "RUN: '", run, "' is no folder");

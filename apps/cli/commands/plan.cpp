@@ -23,7 +23,7 @@ int run_plan(const Arguments& words) {
   PlanSetup setup = given ? read_plan_setup(arguments.input, *given, arguments.plan_file)
                           : read_plan_setup(arguments.input);
   const PlanOutcome outcome = plan_outcome(arguments, setup, given);
-  for (std::string& note : plan_notes(arguments.input, outcome.result.best)) {
+  for (std::string& note : plan_notes(arguments.input, setup.stage, outcome.result.best)) {
     setup.notes.push_back(std::move(note));
   }
   for (const std::string& note : setup.notes) log_info(note);

@@ -63,7 +63,7 @@ ProfileArguments parse_profile_arguments(const Arguments& arguments) {
   app.add_option("--hardware", result.hardware, "Compute for this machine; measure nothing")
       ->option_text("NAME");
   app.add_option("--nproc", result.num_processes, "Processes to start on this machine")
-      ->check(CLI::PositiveNumber)
+      ->check(process_count())
       ->option_text("N");
   app.add_flag("--json", result.json, "Print the profile as JSON instead of a table");
   app.footer(kExamples);

@@ -3,6 +3,7 @@
 #include "apps/cli/process.h"
 #include "gimbal/base/error.h"
 #include "gimbal/config/load.h"
+#include "gimbal/config/mesh_shape.h"
 
 namespace gimbal::cli {
 namespace {
@@ -36,11 +37,11 @@ int run_train(const Arguments& arguments) {
   app.add_option("KEY=VALUE", overrides, "Options that replace those of the recipe")
       ->option_text("...");
   app.add_option("--nproc", num_processes, "Processes to start on this machine")
-      ->check(CLI::PositiveNumber)
+      ->check(process_count())
       ->option_text("N");
   app.add_option("--max-restarts", max_restarts,
                  "How often a job that fails is started again (with --nproc)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number_from(0, 1000))
       ->needs("--nproc")
       ->option_text("K");
   app.footer([] { return kExamples + describe_options(); });
@@ -49,6 +50,9 @@ int run_train(const Arguments& arguments) {
   const std::vector<StageRecipe> stages =
       load_recipe(recipe, overrides, {"model.path", "data.train", "train.run"});
   for (const StageRecipe& stage : stages) {
+    // Before any process starts; a plan has a mesh of its own.
+    if (app.count("--nproc") > 0 && stage.recipe.train.plan.empty())
+      mesh_of_processes(stage.recipe.parallel, num_processes);
     GIMBAL_USER_CHECK(max_restarts == 0 || stage.recipe.train.resume,
                       "--max-restarts needs train.resume=true: a job that is started again goes on "
                       "from the checkpoints of its run folder");

@@ -14,6 +14,9 @@
 
 namespace gimbal::cli {
 
+/// A plan has no more than this.
+inline constexpr std::int64_t kMostDevices = std::int64_t{1} << 20;
+
 /// The input options, checked as far as they can be without reading files.
 struct PlanInputArguments {
   // A recipe with its overrides and the stage that is planned, or a model with tables of lengths.

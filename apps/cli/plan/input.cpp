@@ -7,6 +7,7 @@
 #include "apps/cli/balance/input.h"
 #include "apps/cli/balance/names.h"
 #include "apps/cli/plan/freeze.h"
+#include "apps/cli/plan/mesh_choice.h"
 #include "apps/cli/plan/notes.h"
 #include "gimbal/arch/describe.h"
 #include "gimbal/base/error.h"
@@ -38,6 +39,10 @@ StageRecipe chosen_stage(const PlanInputArguments& arguments) {
   throw UserError(concat("--stage: ", arguments.recipe, " has no stage '", arguments.stage,
                          "'; it has ", joined(names),
                          meant.empty() ? "" : "; did you mean " + meant + "?"));
+}
+
+const Recipe* recipe_of(const PlanSetup& setup) {
+  return setup.stage ? &setup.stage->recipe : nullptr;
 }
 
 // Settings of a recipe that change the packs in ways that plans do not know.
@@ -152,19 +157,6 @@ void choose_step(const PlanInputArguments& arguments, const Recipe* recipe, Plan
   }
 }
 
-void choose_axes(const PlanInputArguments& arguments, PlanInput& input) {
-  input.devices = arguments.devices.value_or(1);
-  input.pp = arguments.pp;
-  input.tp = arguments.tp;
-  input.sp = arguments.sp;
-  input.ep = arguments.ep;
-  input.dp_shard = arguments.dp_shard;
-  input.dp_replicate = arguments.dp_replicate;
-  input.schedule = arguments.schedule;
-  if (arguments.stages_per_rank) input.stages_per_rank = *arguments.stages_per_rank;
-  input.without = arguments.without;
-}
-
 // In what the model of a plan differs from this one, as far as the plan file tells.
 std::string difference(const Plan& plan, const ModelDesc& model) {
   if (plan.model_type != model.type) return concat("it is ", plan.model_type, ", not ", model.type);
@@ -216,69 +208,68 @@ void take_over(const Plan& plan, const std::string& file, PlanSetup& setup) {
   }
 }
 
-struct Read {
-  std::optional<Recipe> recipe;
-  PlanSetup setup;
-};
-
 // All but the choices of mesh, caps and step.
-Read read_sources(const PlanInputArguments& arguments, const std::string& plan_dtype) {
-  Read read;
-  std::optional<Recipe>& recipe = read.recipe;
-  PlanInput& input = read.setup.input;
+PlanSetup read_sources(const PlanInputArguments& arguments, const std::string& plan_dtype) {
+  PlanSetup setup;
+  PlanInput& input = setup.input;
   std::string dtype = arguments.dtype;
   if (!arguments.recipe.empty()) {
-    StageRecipe stage = chosen_stage(arguments);
-    read.setup.notes = recipe_notes(stage);
-    recipe = std::move(stage.recipe);
+    setup.stage = chosen_stage(arguments);
+    setup.notes = recipe_notes(*setup.stage);
+  }
+  const Recipe* recipe = recipe_of(setup);
+  if (recipe != nullptr) {
     if (dtype.empty()) dtype = enum_name(recipe->model.dtype);
     input.seed = static_cast<std::uint64_t>(recipe->train.seed);
   }
   if (dtype.empty()) dtype = plan_dtype;
   if (arguments.seed) input.seed = *arguments.seed;
-  input.model = describe_model_file(recipe ? recipe->model.path : arguments.model);
-  input.frozen = recipe ? frozen_blocks(input.model, recipe->model.freeze, "model.freeze")
-                        : frozen_blocks(input.model, arguments.freeze, "--freeze");
+  input.model = describe_model_file(recipe != nullptr ? recipe->model.path : arguments.model);
+  input.frozen = recipe != nullptr
+                     ? frozen_blocks(input.model, recipe->model.freeze, "model.freeze")
+                     : frozen_blocks(input.model, arguments.freeze, "--freeze");
   input.profile = read_profile(arguments, input.model, dtype);
   input.state = state_bytes_of(input.profile.dtype);
   auto lengths = std::make_shared<const LengthTable>(read_balance_input(
-      recipe ? std::vector<std::string>{recipe->data.train} : arguments.lengths));
-  read.setup.samples =
+      recipe != nullptr ? std::vector<std::string>{recipe->data.train} : arguments.lengths));
+  setup.samples =
       plan_samples(std::move(lengths), input.model,
-                   recipe ? recipe->data.weights : std::map<std::string, double>());
+                   recipe != nullptr ? recipe->data.weights : std::map<std::string, double>());
   input.memory_bytes = arguments.memory_bytes;
   input.memo = make_pack_memo();
-  return read;
+  return setup;
 }
 
 }  // namespace
 
 PlanSetup read_plan_setup(const PlanInputArguments& arguments) {
-  Read read = read_sources(arguments, "");
-  choose_axes(arguments, read.setup.input);
-  choose_step(arguments, read.recipe ? &*read.recipe : nullptr, read.setup);
-  read.setup.input.samples = read.setup.samples.table;
-  read.setup.input.memo = make_pack_memo();
-  return std::move(read.setup);
+  PlanSetup setup = read_sources(arguments, "");
+  setup.input.without = arguments.without;
+  for (std::string& note : choose_mesh(arguments, setup.stage, setup.input))
+    setup.notes.push_back(std::move(note));
+  choose_step(arguments, recipe_of(setup), setup);
+  setup.input.samples = setup.samples.table;
+  setup.input.memo = make_pack_memo();
+  return setup;
 }
 
 PlanSetup read_plan_setup(const PlanInputArguments& arguments, const Plan& plan,
                           const std::string& file) {
-  Read read = read_sources(arguments, plan.dtype);
-  PlanSetup& setup = read.setup;
+  PlanSetup setup = read_sources(arguments, plan.dtype);
   GIMBAL_USER_CHECK(!arguments.devices || *arguments.devices == plan.mesh.devices(),
                     "--devices: ", file, " is a plan for ", plan.mesh.devices(), ", not ",
                     arguments.devices.value_or(0), "; leave the option out");
   take_over(plan, file, setup);
   bool reject = arguments.reject;
-  if (read.recipe) {
-    check_balance(read.recipe->balance, false);
-    reject = read.recipe->balance.oversize == OversizeChoice::kReject;
+  if (setup.stage) {
+    const BalanceConfig& balance = setup.stage->recipe.balance;
+    check_balance(balance, false);
+    reject = balance.oversize == OversizeChoice::kReject;
   }
   screen(setup, reject);
   setup.input.samples = setup.samples.table;
   setup.input.memo = make_pack_memo();
-  return std::move(setup);
+  return setup;
 }
 
 }  // namespace gimbal::cli

@@ -1,24 +1,28 @@
 // From the input options to what the planner is asked: reads recipe, model, lengths and profile.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "apps/cli/plan/arguments.h"
 #include "apps/cli/plan/samples.h"
+#include "gimbal/config/recipe.h"
 #include "gimbal/plan/planner.h"
 
 namespace gimbal::cli {
 
 struct PlanSetup {
   PlanInput input;
-  PlanSamples samples;             // of input.samples, which is a copy of their table
-  std::vector<std::string> notes;  // what people should know: samples left out, for instance
+  std::optional<StageRecipe> stage;  // of the recipe that is planned for
+  PlanSamples samples;               // of input.samples, which is a copy of their table
+  std::vector<std::string> notes;    // what people should know: samples left out, for instance
 };
 
-/// Throws UserError for files that cannot be read, models and machines that are not known, a
-/// profile of another model, patterns that match no block, samples above a given cap, and settings
-/// of a recipe that a plan cannot have.
+/// What the recipe sets of mesh, schedule and policy for weights is fixed, unless an option says
+/// otherwise. Throws UserError for files that cannot be read, models and machines that are not
+/// known, a profile of another model, patterns that match no block, samples above a given cap, and
+/// settings of a recipe that a plan cannot have.
 PlanSetup read_plan_setup(const PlanInputArguments& arguments);
 
 /// The same for a given plan of `file`, whose mesh, schedule, caps and packs per step it takes

@@ -11,7 +11,6 @@
 namespace gimbal::cli {
 namespace {
 
-constexpr std::uint64_t kMostDevices = std::uint64_t{1} << 20;
 constexpr std::uint64_t kMostCapRows = std::uint64_t{1} << 63;
 
 std::optional<int> axis_size(const char* option, const std::string& text) {
@@ -106,7 +105,8 @@ PlanInputOptions::PlanInputOptions(CLI::App& app) {
   const auto repeated = [&](const char* name, auto& value, const char* text, const char* help) {
     option(name, value, text, help)->allow_extra_args(false);
   };
-  option("RECIPE", texts_.recipe, "FILE", "Recipe (YAML): its model, data, freeze and balance");
+  option("RECIPE", texts_.recipe, "FILE",
+         "Recipe (YAML): its model, data, freeze, balance and parallel");
   option("KEY=VALUE", texts_.overrides, "...", "Options that replace those of the recipe");
   option("--stage", texts_.stage, "NAME", "Stage of a recipe with several");
   option("--model", texts_.model, "PATH",
@@ -120,15 +120,17 @@ PlanInputOptions::PlanInputOptions(CLI::App& app) {
          "Or a machine by its data sheet: a100-80g, h100-80g, .., or a JSON file");
   option("--dtype", texts_.dtype, "NAME",
          "With --hardware: number format of activations [the recipe's, or bfloat16]");
-  option("--devices", devices_, "N", "Devices [1]");
-  option("--pp", pp_, "N", "Pipeline stages; searched without it, like the axes below");
+  option("--devices", devices_, "N", "Devices [the product of the axes that are given]");
+  option("--pp", pp_, "N", "Pipeline stages [the recipe's, or searched; so are the axes below]");
   option("--tp", tp_, "N", "Tensor parallel ranks");
   option("--sp", sp_, "N", "Sequence parallel ranks");
   option("--ep", ep_, "N", "Expert parallel ranks");
   option("--dp-shard", dp_shard_, "N", "Data parallel ranks that share the state");
   option("--dp-replicate", dp_replicate_, "N", "Data parallel ranks that hold copies");
-  option("--schedule", schedule_, "NAME", "gpipe, 1f1b, interleaved or zb-h1 [searched]");
-  option("--stages-per-rank", stages_per_rank_, "N", "Stages of a rank when interleaved [2]");
+  option("--schedule", schedule_, "NAME",
+         "gpipe, 1f1b, interleaved or zb-h1 [the recipe's, or searched]");
+  option("--stages-per-rank", stages_per_rank_, "N",
+         "Stages of a rank when interleaved [the recipe's, or 2]");
   repeated("--cap", caps_, "NAME=ROWS|auto",
            "Most rows of a pack in stream text or vision (repeatable); auto: searched [the "
            "recipe's, or auto]");

@@ -1,6 +1,7 @@
 #include "apps/cli/plan/notes.h"
 
 #include "gimbal/base/error.h"
+#include "gimbal/plan/file/parallel_section.h"
 
 namespace gimbal::cli {
 
@@ -10,10 +11,22 @@ std::vector<std::string> recipe_notes(const StageRecipe& stage) {
     if (!stage.given.contains(key)) continue;
     notes.push_back(concat(key, " of the recipe is not used: a plan says each block's level"));
   }
+  const ParallelConfig& parallel = stage.recipe.parallel;
+  if (!parallel.prefetch) {
+    notes.push_back(
+        "parallel.prefetch: false of the recipe is not used: a plan counts on weights "
+        "that are gathered ahead");
+  }
+  if (parallel.offload_optimizer) {
+    notes.push_back(
+        "parallel.offload_optimizer of the recipe is not used: a plan counts optimizer "
+        "state as memory of the device");
+  }
   return notes;
 }
 
-std::vector<std::string> plan_notes(const PlanInputArguments& arguments, const Plan& plan) {
+std::vector<std::string> plan_notes(const PlanInputArguments& arguments,
+                                    const std::optional<StageRecipe>& stage, const Plan& plan) {
   std::vector<std::string> notes;
   const MeshShape& mesh = plan.mesh;
   if (arguments.schedule && *arguments.schedule != plan.schedule.kind) {
@@ -27,7 +40,15 @@ std::vector<std::string> plan_notes(const PlanInputArguments& arguments, const P
                " has no effect: the plan has one pipeline stage (pp 1); give --pp N above 1 with "
                "it"));
   }
-  if (!arguments.recipe.empty() && mesh.ep > 1) {
+  if (stage) {
+    for (const ParallelConflict& conflict :
+         parallel_conflicts(plan, stage->recipe.parallel, stage->given)) {
+      notes.push_back(concat("training with this recipe refuses the plan: ", conflict.key, " is ",
+                             conflict.asked, ", the plan has ", conflict.planned,
+                             "; change the recipe, or leave the key out"));
+    }
+  }
+  if (stage && mesh.ep > 1) {
     notes.push_back(concat("training cannot run this mesh (", to_string(mesh),
                            "): it has no expert parallelism; add --ep 1 for a plan that runs"));
   }

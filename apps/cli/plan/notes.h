@@ -1,6 +1,7 @@
 // What people should know about a plan besides its figures.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,11 +11,12 @@
 
 namespace gimbal::cli {
 
-/// Options of the recipe that plans leave out of account: its recompute levels.
+/// Options of the recipe that plans leave out of account: recompute levels, prefetch, offload.
 std::vector<std::string> recipe_notes(const StageRecipe& stage);
 
-/// Of a found or given plan: choices that its mesh leaves without use, and a mesh of a recipe that
-/// training cannot run.
-std::vector<std::string> plan_notes(const PlanInputArguments& arguments, const Plan& plan);
+/// Of a found or given plan: choices that its mesh leaves without use, and why training with the
+/// recipe's `stage` cannot follow it.
+std::vector<std::string> plan_notes(const PlanInputArguments& arguments,
+                                    const std::optional<StageRecipe>& stage, const Plan& plan);
 
 }  // namespace gimbal::cli

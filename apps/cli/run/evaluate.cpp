@@ -7,6 +7,7 @@
 #include "gimbal/base/file.h"
 #include "gimbal/base/log.h"
 #include "gimbal/config/load.h"
+#include "gimbal/train/layout/follow_plan.h"
 #include "gimbal/train/report/progress.h"
 
 namespace gimbal::cli {
@@ -23,15 +24,16 @@ int run_evaluate(const Arguments& arguments) {
   app.parse(Arguments(arguments.rbegin(), arguments.rend()));
   overrides.push_back("model.path=" + model);
   overrides.push_back("data.eval=" + data);
-  const Recipe recipe = load_recipe("", overrides).front().recipe;
+  StageRecipe stage = load_recipe("", overrides).front();
 
-  Runtime runtime =
-      make_runtime(recipe.train.device, recipe.train.threads, recipe.train.timeout_seconds);
-  const std::string given =
-      to_yaml({StageRecipe{recipe.name, recipe}}) + (predictions.empty() ? "" : "with predictions");
+  const TrainConfig& train = stage.recipe.train;
+  Runtime runtime = make_runtime(train.device, train.threads, train.timeout_seconds);
+  const Model whole = make_model_of_folder(model);
+  stage = follow_plan_mesh(std::move(stage), whole.desc, runtime.comm->size());
+  const Recipe& recipe = stage.recipe;
+  const std::string given = to_yaml({stage}) + (predictions.empty() ? "" : "with predictions");
   check_same_on_all_ranks(*runtime.comm, given, "set of options");
   const Dataset dataset(data);
-  const Model whole = make_model_of_folder(model);
   check_dataset_fits(dataset, whole, model);
   const Placement placement(
       *runtime.groups, layout_for_evaluation(recipe, dataset, whole.desc, runtime.comm->size()),
@@ -49,6 +51,7 @@ int run_evaluate(const Arguments& arguments) {
   Json figures = to_json(result, options);
   figures["model"] = model;
   figures["dataset"] = data;
+  figures["mesh"] = to_string(placement.layout().mesh);
   if (!json.empty()) write_file_atomic(json, figures.dump(2) + "\n");
   std::cout << figures.dump() << "\n";
   return 0;

@@ -29,17 +29,6 @@ bool leave_launch_note(const std::string& text) {
   }
 }
 
-TrainOutcome run_stages_with_note(const std::vector<StageRecipe>& stages, Runtime& runtime) {
-  try {
-    return run_stages(stages, runtime);
-  } catch (const CommError&) {
-    throw;  // another rank has failed, or the network: the next start may do better
-  } catch (const UserError&) {
-    leave_launch_note("refused");
-    throw;
-  }
-}
-
 }  // namespace
 
 int run_train(const Arguments& arguments) {
@@ -47,12 +36,13 @@ int run_train(const Arguments& arguments) {
   const std::vector<StageRecipe> stages =
       load_recipe(arguments.front(), {arguments.begin() + 1, arguments.end()},
                   {"model.path", "data.train", "train.run"});
-  install_stop_signals();
   const TrainConfig& train = stages.front().recipe.train;
   Runtime runtime = make_runtime(train.device, train.threads, train.timeout_seconds);
+  // Before the ranks have met there is nothing to save, and a signal ends the process at once.
+  install_stop_signals();
   if (runtime.is_main() && runtime.launch.attempt > 0)
     log_warning(concat("restart ", runtime.launch.attempt, " of the job after a failure"));
-  const TrainOutcome outcome = run_stages_with_note(stages, runtime);
+  const TrainOutcome outcome = run_stages(stages, runtime);
   if (outcome.signal == 0 || leave_launch_note(concat("stopped ", outcome.signal))) return 0;
   // As a shell reports a program that a signal ended.
   return 128 + outcome.signal;

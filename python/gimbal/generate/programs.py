@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ import sys
 from pathlib import Path
 
 from gimbal import UserError
+from gimbal.run_stages import stage_names
 
 
 def find_program(name: str) -> str:
@@ -31,15 +31,7 @@ def model_folder(path: str | Path, scratch: Path | None = None) -> Path:
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"--model {path}: no such folder")
-    candidates = [path, path / "hf"]
-    if (path / "stages.json").is_file():
-        try:
-            stages = json.loads((path / "stages.json").read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path / 'stages.json'}: not valid JSON ({error})") from error
-        stages = stages.get("stages", []) if isinstance(stages, dict) else stages
-        names = [stage["name"] if isinstance(stage, dict) else str(stage) for stage in stages]
-        candidates += [path / name / "hf" for name in reversed(names)]
+    candidates = [path, path / "hf", *(path / name / "hf" for name in reversed(stage_names(path)))]
     for candidate in candidates:
         if (candidate / "config.json").is_file():
             return candidate

@@ -229,38 +229,3 @@ def to_value(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _tensor_values(tensors: dict[str, Tensor]) -> dict[str, Any]:
     return {name: {"shape": t.shape, "dtype": t.dtype, "pieces": len(t.pieces)} for name, t in tensors.items()}
-
-
-def format_checkpoint(value: dict[str, Any], verified: bool) -> list[str]:
-    """Lines of text for what to_value gives."""
-    lines = [f"{value['checkpoint']}: " + _verdict(value, verified)]
-    lines += [f"  {problem}" for problem in value["problems"]]
-    state = value["state"]
-    if state:
-        lines.append(f"  step {state['step']:,} (epoch {state['epoch']}, step {state['step_in_epoch']:,} of it), stage '{state['stage']}'")
-        lines.append(f"  {state['samples']:,} samples, {state['tokens']:,} tokens, {state['loss_tokens']:,} with loss")
-        lines.append(f"  written by {value['mesh'] or 'one rank'}, format version {value['version']}")
-    if value["files"]:
-        lines.append("files:")
-        wide = max(len(f"{size:,}") for size in value["files"].values())
-        lines += [f"  {size:>{wide},} bytes  {name}" for name, size in sorted(value["files"].items())]
-    if value["parameters"]:
-        lines += _format_parameters(value["parameters"], value["optimizer"])
-    return lines
-
-
-def _verdict(value: dict[str, Any], verified: bool) -> str:
-    if not value["ok"]:
-        return "DAMAGED or incomplete"
-    return "complete and undamaged" if verified else "complete (--verify also compares checksums)"
-
-
-def _format_parameters(parameters: dict[str, Any], optimizer: dict[str, Any]) -> list[str]:
-    numel = sum(math.prod(entry["shape"]) for entry in parameters.values())
-    trained = sum(f"{name}.first_moment" in optimizer for name in parameters)
-    lines = [f"parameters: {len(parameters):,}, {numel:,} values; {trained:,} with optimizer state"]
-    wide = max(map(len, parameters))
-    for name, entry in sorted(parameters.items()):
-        pieces = f"{entry['pieces']} piece" + ("" if entry["pieces"] == 1 else "s")
-        lines.append(f"  {name:<{wide}}  {entry['dtype']:<4}  {entry['shape']}  {pieces}")
-    return lines

@@ -10,9 +10,10 @@ from typing import Any
 
 from gimbal import UserError
 from gimbal.dataset import Dataset
-from gimbal.inspect.checkpoint import format_checkpoint, is_checkpoint, read_checkpoint, to_value
+from gimbal.inspect.checkpoint import is_checkpoint, read_checkpoint, to_value
+from gimbal.inspect.checkpoint_text import format_checkpoint
 from gimbal.inspect.histogram import format_histogram, histogram
-from gimbal.inspect.run_folder import format_run, inspect_run, is_run
+from gimbal.inspect.run_folder import format_communication, format_run, inspect_run, is_run
 from gimbal.inspect.sample_view import describe_sample, format_sample
 from gimbal.prepare.model import load_tokenizer, tokenizer_sha256
 
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample", type=int, action="append", default=[], metavar="I", help="show sample I, decoded (repeatable)")
     parser.add_argument("--model", metavar="FOLDER", help="model folder with the tokenizer (the manifest's)")
     parser.add_argument("--verify", action="store_true", help="of checkpoints: read all files and compare their checksums")
+    parser.add_argument("--parameters", action="store_true", help="of checkpoints: list each parameter, not only the model's parts")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -101,18 +103,19 @@ def _inspect_checkpoints(options: argparse.Namespace) -> int:
         raise UserError(f"--sample and --model are for dataset folders; {folder} holds checkpoints")
     if is_checkpoint(folder):
         value = to_value(read_checkpoint(folder, options.verify))
-        _print(value, format_checkpoint(value, options.verify), options.json)
+        _print(value, format_checkpoint(value, options.verify, options.parameters), options.json)
     else:
         value = inspect_run(folder, options.verify)
         newest = value["newest"]
-        details = ["newest:", *format_checkpoint(newest, options.verify)] if newest else []
-        _print(value, format_run(value) + details, options.json)
+        details = ["newest:", *format_checkpoint(newest, options.verify, options.parameters)] if newest else []
+        _print(value, format_run(value) + details + format_communication(value["communication"]), options.json)
     return 0 if value["ok"] else 1
 
 
 def _inspect_dataset(options: argparse.Namespace) -> int:
-    if options.verify:
-        raise UserError(f"--verify is for checkpoints and run folders; {options.folder} is neither")
+    for name in ("verify", "parameters"):
+        if getattr(options, name):
+            raise UserError(f"--{name} is for checkpoints and run folders; {options.folder} is neither")
     data = Dataset(options.folder)
     samples: list[dict[str, Any]] = []
     if options.sample:

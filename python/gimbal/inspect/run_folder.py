@@ -1,4 +1,4 @@
-"""Run folders: which checkpoints they hold."""
+"""Run folders: which checkpoints they hold, and what the ranks of the run sent each other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from gimbal.inspect.checkpoint import read_checkpoint, to_value
+from gimbal.inspect.checkpoint_text import format_columns
+from gimbal.report.communication import communication_rows
+from gimbal.report.metrics import finite
+from gimbal.run_stages import stage_names
 
 _UNUSED = re.compile(r"\.unused(-\d+)?$")
 
@@ -20,15 +24,35 @@ def _stage_folders(run: Path) -> list[Path]:
     """The run itself, or its stages that have begun."""
     if not (run / "stages.json").is_file():
         return [run]
-    names = json.loads((run / "stages.json").read_text(encoding="utf-8"))
-    return [run / name for name in names if (run / name / "checkpoints").is_dir()]
+    return [run / name for name in stage_names(run) if (run / name / "checkpoints").is_dir()]
+
+
+def _last_communication(stages: list[Path]) -> dict[str, Any] | None:
+    """The newest line of metrics.jsonl that sums up what was sent; none while a run has not stopped, and for one process."""
+    for path in (stage / "metrics.jsonl" for stage in reversed(stages)):
+        last = None
+        if not path.is_file():
+            continue
+        with path.open(encoding="utf-8", errors="replace") as file:
+            # Lines of steps, of which there may be very many, are not parsed.
+            for line in (line for line in file if '"communication"' in line):
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    continue  # a killed run may have left half a line
+                if isinstance(record, dict) and record.get("kind") == "communication":
+                    last = record
+        if last is not None:
+            return last
+    return None
 
 
 def inspect_run(run: Path, verify: bool) -> dict[str, Any]:
     """All checkpoints of all stages, with the newest good one in full, as a JSON-ready value."""
     rows, unfinished, unused = [], [], []
     newest = None
-    for stage in _stage_folders(run):
+    stages = _stage_folders(run)
+    for stage in stages:
         for folder in sorted((stage / "checkpoints").glob("step-*"), key=lambda path: (len(path.name), path.name)):
             if _UNUSED.search(folder.name):
                 unused.append(str(folder.relative_to(run)))
@@ -46,6 +70,7 @@ def inspect_run(run: Path, verify: bool) -> dict[str, Any]:
         "checkpoints": rows,
         "unfinished": unfinished,
         "unused": unused,
+        "communication": _last_communication(stages),
         "newest": newest,
     }
 
@@ -59,3 +84,16 @@ def format_run(value: dict[str, Any]) -> list[str]:
     lines += [f"  {name}  unfinished: being saved, or left by a killed run" for name in value["unfinished"]]
     lines += [f"  {name}  unused: a run could not go on from it and went back past it" for name in value["unused"]]
     return lines
+
+
+def format_communication(record: dict[str, Any] | None) -> list[str]:
+    """A table for what `inspect_run` has under "communication"."""
+    if not record:
+        return []
+    rows = [("axis", "call", "calls", "MiB", "MiB a step", "seconds waited")]
+    for row in communication_rows(record):
+        sizes = (f"{size / (1 << 20):,.3f}" for size in (row.bytes, row.step_bytes))
+        rows.append((row.axis, row.call, f"{row.calls:,.0f}", *sizes, f"{row.wait_seconds:,.3f}"))
+    steps = finite(record.get("steps")) or 0
+    title = f"communication of {steps:,.0f} step" + ("" if steps == 1 else "s") + ", mean of the ranks:"
+    return [title, *format_columns(rows, left=2)]

@@ -1,4 +1,5 @@
-"""Reads `metrics.jsonl`: one JSON object a line, of kind train, eval, skipped, summary or prediction.
+"""Reads `metrics.jsonl`: one JSON object a line, of kind train, eval, skipped, summary, prediction or
+communication.
 
 A run may have been killed in mid-line and gone on from an older checkpoint: a broken line is counted, not fatal, and
 records of steps that were run again are replaced by the later ones.
@@ -25,6 +26,7 @@ class Metrics:
     skipped: list[Record] = field(default_factory=list)
     summary: Record = field(default_factory=dict)
     prediction: Record = field(default_factory=dict)  # the last: predicted against measured
+    communication: Record = field(default_factory=dict)  # the last: what was sent since the last start
     starts: int = 0
     broken_lines: list[int] = field(default_factory=list)
     unknown_kinds: list[str] = field(default_factory=list)
@@ -75,6 +77,9 @@ def _add(metrics: Metrics, record: Record, number: int) -> None:
         return
     if kind == "prediction":
         metrics.prediction = record
+        return
+    if kind == "communication":
+        metrics.communication = record
         return
     kinds = {"train": metrics.train, "eval": metrics.evals, "skipped": metrics.skipped}
     if kind not in kinds:

@@ -12,6 +12,7 @@ from typing import Any
 from gimbal import __version__
 from gimbal.report import charts, text
 from gimbal.report.metrics import finite
+from gimbal.report.ranks import communication_card, rank_card
 from gimbal.report.runs import Run, Stage
 from gimbal.report.samples import Card, Cards, Part, make_cards
 
@@ -271,9 +272,11 @@ def _tables(stage: Stage, *, many: bool) -> str:
         )
         return f'<div class="card"><div class="card-head"><h3>{escape(title)}</h3></div><table>{rows}</table></div>' if rows else ""
 
-    content = table("Before the first step", stage.metrics.summary) + table("At the end", stage.final)
+    summary = {key: value for key, value in stage.metrics.summary.items() if key != "rank_facts"}
+    content = table("Before the first step", summary) + table("At the end", stage.final)
     content += table("Predicted and measured", _compared(stage.metrics.prediction))
     content += table("Evaluation", stage.evaluation)
+    content += rank_card(stage.metrics) + communication_card(stage.metrics)
     if stage.recipe:
         content += (
             '<div class="card wide"><details><summary>The complete recipe</summary>'

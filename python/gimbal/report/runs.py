@@ -9,9 +9,9 @@ from typing import Any
 
 from gimbal import UserError
 from gimbal.report.metrics import Metrics, read_metrics
+from gimbal.run_stages import stage_names
 
 METRICS = "metrics.jsonl"
-STAGES = "stages.json"
 
 
 @dataclass
@@ -61,7 +61,7 @@ def read_run(folder: str | Path) -> Run:
     if (folder / METRICS).is_file():
         stage = _read_stage(folder.resolve().name, folder)
         return Run(folder, [stage], [stage.name])
-    names = _stage_names(folder)
+    names = stage_names(folder)
     stages: list[Stage] = []
     for name in names:
         if (folder / name / METRICS).is_file():
@@ -71,18 +71,6 @@ def read_run(folder: str | Path) -> Run:
     if not stages:
         raise UserError(f"{folder}: not a run folder, or nothing has run yet (neither {METRICS} nor a stage with one)")
     return Run(folder, stages, names)
-
-
-def _stage_names(folder: Path) -> list[str]:
-    path = folder / STAGES
-    if not path.is_file():
-        return []
-    value = _read_json(path)
-    entries = value.get("stages", []) if isinstance(value, dict) else value
-    names = [entry.get("name") if isinstance(entry, dict) else entry for entry in entries]
-    if not all(isinstance(name, str) and name for name in names):
-        raise UserError(f"{path}: expected a list of stages with names")
-    return names
 
 
 def _read_stage(name: str, folder: Path) -> Stage:

@@ -69,11 +69,13 @@ def value(key: str, item: Any) -> str:
 
 
 def flatten(record: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested objects as dotted keys; lists of plain values as one text."""
+    """Nested objects as dotted keys, those in lists by their number; lists of plain values as one text."""
     rows: list[tuple[str, Any]] = []
     for key, item in record.items():
         if isinstance(item, dict):
             rows += flatten(item, f"{prefix}{key}.")
+        elif isinstance(item, list) and any(isinstance(entry, dict) for entry in item):
+            rows += flatten({str(number): entry for number, entry in enumerate(item)}, f"{prefix}{key}.")
         elif isinstance(item, list):
             rows.append((prefix + key, ", ".join(value(key, entry) for entry in item)))
         else:

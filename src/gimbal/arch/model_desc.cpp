@@ -28,6 +28,18 @@ bool keeps_only_first_input(const BlockDesc& block, Recompute level) {
   return level == Recompute::kFull || (level != Recompute::kKeep && block.parts.size() == 1);
 }
 
+// What a rank keeps of a row of the pack beyond its share when the part is not recomputed.
+double values_beyond_share(const PartDesc& part, int sp, int tp) {
+  const double ranks = sp * tp;
+  double values = part.gathered_values_per_row * (1.0 / sp - 1.0 / ranks);
+  if (sp > 1) values += part.attended_values_per_row / ranks;
+  if (part.num_key_value_heads > 0) {
+    const double head = 1.0 / static_cast<double>(part.num_key_value_heads);
+    values += part.key_value_values_per_row * std::max(0.0, head - 1 / ranks);
+  }
+  return values;
+}
+
 }  // namespace
 
 WorkSize operator+(const WorkSize& a, const WorkSize& b) {
@@ -152,8 +164,30 @@ double saved_values(const BlockDesc& block, const WorkSize& work, Recompute leve
   return per_row * rows;
 }
 
+double rank_saved_values(const BlockDesc& block, const WorkSize& work, Recompute level, int sp,
+                         int tp) {
+  double values = saved_values(block, work, level) / (sp * tp);
+  for (std::size_t p = 0; p < block.parts.size(); ++p) {
+    if (!recomputes_part(block, level, p))
+      values += values_beyond_share(block.parts[p], sp, tp) * work_rows(block, work);
+  }
+  return values;
+}
+
+double rank_dense_parameters(const BlockDesc& block, int tp) {
+  const auto uncut = static_cast<double>(block.num_uncut_parameters);
+  const auto dense = static_cast<double>(block.num_parameters - block.num_expert_parameters);
+  return uncut + (dense - uncut) / tp;
+}
+
 double recomputed_values(const BlockDesc& block, const WorkSize& work, Recompute level) {
   return saved_values(block, work, Recompute::kKeep) - saved_values(block, work, level);
+}
+
+double rank_recomputed_values(const BlockDesc& block, const WorkSize& work, Recompute level, int sp,
+                              int tp) {
+  return rank_saved_values(block, work, Recompute::kKeep, sp, tp) -
+         rank_saved_values(block, work, level, sp, tp);
 }
 
 double cut_values(const ModelDesc& model, std::size_t index, const WorkSize& work) {

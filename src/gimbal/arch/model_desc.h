@@ -42,6 +42,11 @@ struct PartDesc {
   double attention_flops_per_pair = 0;
   double input_values_per_row = 0;  // what the part has to keep to be recomputed
   double saved_values_per_row = 0;  // what is kept for backward otherwise, input included
+  // Of these, what the ranks that share a pack do not simply divide (rank_saved_values).
+  double gathered_values_per_row = 0;   // inputs of products whose columns tp cuts
+  double attended_values_per_row = 0;   // attention's result
+  double key_value_values_per_row = 0;  // keys and values
+  std::int64_t num_key_value_heads = 0;
 };
 
 /// A block of a model. Rows are tiles or patches, text rows, or loss rows, by `kind`.
@@ -54,8 +59,10 @@ struct BlockDesc {
   std::string cost_class;
   std::int64_t num_parameters = 0;         // owned; a tied head owns none
   std::int64_t num_expert_parameters = 0;  // of these, in routed experts (sharded by ep)
-  std::vector<PartDesc> parts;             // 1 or 2
-  double output_values_per_row = 0;        // of the stream the block writes, per row of its kind
+  /// Of these, outside of products and vocabulary: each tensor-parallel rank has all of them.
+  std::int64_t num_uncut_parameters = 0;
+  std::vector<PartDesc> parts;       // 1 or 2
+  double output_values_per_row = 0;  // of the stream the block writes, per row of its kind
   /// Values per vision row that later blocks still need besides the output, alive after this block
   /// (DeepStack features of Qwen3-VL).
   double carried_values_per_vision_row = 0;
@@ -119,8 +126,19 @@ Flops recompute_flops(const BlockDesc& block, const WorkSize& work, Recompute le
 /// Activation values kept from forward to backward. A level that the block does not have counts as
 /// full.
 double saved_values(const BlockDesc& block, const WorkSize& work, Recompute level);
+/// The same of one of sp x tp ranks that share the pack (`work`: of the whole pack). Each has its
+/// share of all values, and more of some: the input of products whose columns tp cuts has all rows
+/// of the sequence part (Korthikanti et al. 2022); attention's result is kept before and after sp
+/// exchanges it (Jacobs et al. 2023); with fewer key-value heads than ranks each rank has a whole
+/// head's.
+double rank_saved_values(const BlockDesc& block, const WorkSize& work, Recompute level, int sp,
+                         int tp);
+/// Parameters of the block, routed experts not counted, on one of tp ranks.
+double rank_dense_parameters(const BlockDesc& block, int tp);
 /// Values kept for a moment on top while the block's backward runs: those of the recomputed parts.
 double recomputed_values(const BlockDesc& block, const WorkSize& work, Recompute level);
+double rank_recomputed_values(const BlockDesc& block, const WorkSize& work, Recompute level, int sp,
+                              int tp);
 
 /// Values that a pipeline cut after block `index` sends forward: the block's output, and what later
 /// blocks need besides it (visual rows that wait for the text embedding, carried features).

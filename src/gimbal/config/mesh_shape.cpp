@@ -1,23 +1,14 @@
 #include "gimbal/config/mesh_shape.h"
 
-#include <utility>
-
 #include "gimbal/base/error.h"
 
 namespace gimbal {
 
 std::string to_string(const MeshShape& mesh) {
   std::string text;
-  for (const auto& [name, size] : {std::pair{"pp", mesh.pp},
-                                   {"dp_replicate", mesh.dp_replicate},
-                                   {"dp_shard", mesh.dp_shard},
-                                   {"sp", mesh.sp},
-                                   {"tp", mesh.tp},
-                                   {"ep", mesh.ep}}) {
-    if (size == 1) continue;
-    if (!text.empty()) text += ", ";
-    text += std::string(name) + " " + std::to_string(size);
-  }
+  visit_axes(mesh, [&](const char* name, int size) {
+    if (size != 1) text += concat(text.empty() ? "" : ", ", name, " ", size);
+  });
   return text.empty() ? "1 device" : text;
 }
 
@@ -29,7 +20,8 @@ MeshShape mesh_of_processes(const ParallelConfig& config, int world_size) {
   if (replicate == 0) {
     GIMBAL_USER_CHECK(world_size % others == 0, axes, " is ", others,
                       ", which does not divide the ", world_size,
-                      " processes of this run. Start it with another --nproc, or change an axis.");
+                      world_size == 1 ? " process" : " processes", " of this run. Start ", others,
+                      " (--nproc ", others, ") or a multiple of that, or change an axis.");
     replicate = world_size / others;
   }
   GIMBAL_USER_CHECK(replicate * others == world_size, axes, " x dp_replicate ", replicate, " is ",

@@ -24,6 +24,18 @@ struct MeshShape {
   bool operator==(const MeshShape&) const = default;
 };
 
+/// Calls v(name, size) for each axis, from the outermost; ep last. The names are those of files and
+/// messages.
+template <typename Mesh, typename V>
+void visit_axes(Mesh& mesh, V&& v) {
+  v("pp", mesh.pp);
+  v("dp_replicate", mesh.dp_replicate);
+  v("dp_shard", mesh.dp_shard);
+  v("sp", mesh.sp);
+  v("tp", mesh.tp);
+  v("ep", mesh.ep);
+}
+
 /// The recipe's axes over `world_size` processes. Throws UserError when they do not make as many.
 MeshShape mesh_of_processes(const ParallelConfig& config, int world_size);
 

@@ -121,7 +121,13 @@ void check_optimizer(const OptimizerConfig& optimizer, Checks& checks) {
   }
 }
 
-void check_parallel(const ParallelConfig& parallel, Checks& checks) {
+/// "1 block", "2 blocks".
+std::string counted_things(std::int64_t count, const char* word) {
+  return concat(count, " ", word, count == 1 ? "" : "s");
+}
+
+/// `has_plan`: a plan says how many stages there are, and is held against what the recipe sets.
+void check_parallel(const ParallelConfig& parallel, bool has_plan, Checks& checks) {
   checks.at_least("parallel.pp", parallel.pp, kOne);
   checks.at_least("parallel.dp_replicate", parallel.dp_replicate, kZero);
   checks.at_least("parallel.dp_shard", parallel.dp_shard, kOne);
@@ -141,9 +147,12 @@ void check_parallel(const ParallelConfig& parallel, Checks& checks) {
   checks.patterns("parallel.stage_starts", parallel.stage_starts);
   const auto num_starts = static_cast<std::int64_t>(parallel.stage_starts.size());
   const std::int64_t num_stages = parallel.pp * parallel.stages_per_rank;
-  if (num_starts > 0 && num_starts != num_stages - 1) {
-    checks.add("parallel.stage_starts", "names ", num_starts, " blocks; ", num_stages,
-               " stages have ", num_stages - 1, " first blocks besides the first stage's");
+  if (num_starts > 0 && num_starts != num_stages - 1 && !has_plan) {
+    checks.add("parallel.stage_starts", "names ", counted_things(num_starts, "block"), "; ",
+               counted_things(num_stages, "stage"), " (parallel.pp x parallel.stages_per_rank) ",
+               num_stages == 1 ? "has none to name: leave it out, or raise parallel.pp"
+                               : concat("need the first block of each but the first, which makes ",
+                                        num_stages - 1));
   }
 }
 
@@ -183,7 +192,7 @@ std::vector<std::string> validate(const Recipe& recipe) {
   check_model(recipe.model, checks);
   check_data(recipe.data, recipe.balance, checks);
   check_optimizer(recipe.optimizer, checks);
-  check_parallel(recipe.parallel, checks);
+  check_parallel(recipe.parallel, !recipe.train.plan.empty(), checks);
   check_run(recipe, checks);
   return checks.take();
 }

@@ -175,7 +175,15 @@ void CostModel::add_messages(const BlockDesc& desc, const GradientNeed& need,
 
 void CostModel::scale_bytes(const BlockDesc& desc, const BlockCost& cost, bool has_backward,
                             BlockLines& lines) const {
-  const double share = 1.0 / (settings_.mesh.sp * settings_.mesh.tp);
+  const int sp = settings_.mesh.sp, tp = settings_.mesh.tp;
+  const double share = 1.0 / (sp * tp);
+  // What a rank keeps of a row beyond its share of what one device keeps.
+  WorkSize row;
+  row.*lines.rows = 1;
+  const auto beyond_share = [&](Recompute level) {
+    return profile_.value_bytes *
+           (rank_saved_values(desc, row, level, sp, tp) - share * saved_values(desc, row, level));
+  };
   // Fixed bytes are of the size of weights, which tp divides.
   const auto of_rank = [&](CostLine line) {
     line.base /= settings_.mesh.tp;
@@ -189,9 +197,13 @@ void CostModel::scale_bytes(const BlockDesc& desc, const BlockCost& cost, bool h
   }
   const std::vector<Recompute> levels = recompute_levels(desc);
   for (const Recompute level : kAllLevels) {
-    const std::size_t from = index_of(level_for(levels, level));
-    lines.saved[index_of(level)] = of_rank(cost.saved[from]);
-    lines.backward_workspace[index_of(level)] = of_rank(cost.backward_workspace[from]);
+    const Recompute actual = level_for(levels, level);
+    CostLine& saved = lines.saved[index_of(level)];
+    CostLine& workspace = lines.backward_workspace[index_of(level)];
+    saved = of_rank(cost.saved[index_of(actual)]);
+    workspace = of_rank(cost.backward_workspace[index_of(actual)]);
+    saved.per_row += beyond_share(actual);
+    workspace.per_row += beyond_share(Recompute::kKeep) - beyond_share(actual);
   }
 }
 

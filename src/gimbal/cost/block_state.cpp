@@ -10,8 +10,7 @@ std::vector<CostModel::ParameterGroup> CostModel::parameter_groups(const BlockDe
   const MeshShape& mesh = settings_.mesh;
   std::vector<ParameterGroup> groups;
   const auto experts = static_cast<double>(desc.num_expert_parameters);
-  const double dense = static_cast<double>(desc.num_parameters) - experts;
-  groups.push_back({.parameters = dense / mesh.tp,
+  groups.push_back({.parameters = rank_dense_parameters(desc, mesh.tp),
                     .shards = mesh.dp_shard,
                     .stride = mesh.tp * mesh.sp,
                     .copied_over_sp = true});
@@ -31,17 +30,17 @@ CostModel::BlockState CostModel::block_state(std::size_t block) const {
   const bool reshard = settings_.shard_policy == ShardPolicy::kReshard;
   // Blocks use the masters themselves where there is no other copy.
   const double copy_bytes = bytes.compute > 0 ? bytes.compute : bytes.master;
-  const double sharded_bytes = bytes.moments + (bytes.compute > 0 ? bytes.master : 0);
   BlockState state;
   for (const ParameterGroup& group : parameter_groups(model_.blocks[block])) {
     if (group.parameters == 0) continue;
     const double mine = group.parameters / group.shards;
-    state.state += copy_bytes * (reshard ? mine : group.parameters);
-    // Gradients that are reduced once per step are whole until then.
-    if (trained)
-      state.state += sharded_bytes * mine + bytes.gradient * (reshard ? mine : group.parameters);
-    if (group.shards > 1 && reshard)
-      state.gathered += (copy_bytes + (trained ? bytes.gradient : 0)) * group.parameters;
+    const bool sharded = group.shards > 1;
+    state.state += bytes.master * mine;
+    if (trained) state.state += (bytes.gradient + bytes.moments) * mine;
+    // A copy that is gathered is one in the masters' own dtype, too.
+    const double copy = sharded ? copy_bytes : bytes.compute;
+    (sharded && reshard ? state.gathered : state.state) += copy * group.parameters;
+    if (sharded && trained) state.whole_gradient += bytes.gradient * group.parameters;
     if (group.shards > 1 && (reshard || trained)) {
       state.gather += all_gather_seconds(link(group.shards, group.stride, "dp_shard"), group.shards,
                                          copy_bytes * group.parameters);

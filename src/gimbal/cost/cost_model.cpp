@@ -1,5 +1,6 @@
 #include "gimbal/cost/cost_model.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "gimbal/base/error.h"
@@ -12,6 +13,12 @@ namespace {
 std::size_t level_index(Recompute level) { return static_cast<std::size_t>(level); }
 
 }  // namespace
+
+Bytes message_buffer_bytes(Bytes before, Bytes after, int num_ranks) {
+  if (num_ranks == 1) return 0;
+  // Of two ranks each is the other's neighbour on both sides.
+  return kMessagesPerNeighbour * (num_ranks == 2 ? std::max(before, after) : before + after);
+}
 
 CostModel::CostModel(ModelDesc model, ProfileTable profile, CostSettings settings)
     : model_(std::move(model)), profile_(std::move(profile)), settings_(std::move(settings)) {
@@ -112,6 +119,10 @@ Bytes CostModel::backward_workspace(std::size_t block, const WorkSize& work,
 Bytes CostModel::state_bytes(std::size_t block) const { return states_[block].state; }
 
 Bytes CostModel::gathered_bytes(std::size_t block) const { return states_[block].gathered; }
+
+Bytes CostModel::whole_gradient_bytes(std::size_t block) const {
+  return states_[block].whole_gradient;
+}
 
 Bytes CostModel::cut_bytes(std::size_t block, const WorkSize& work) const {
   const WorkSize& per_row = lines_[block].cut_bytes_per_row;

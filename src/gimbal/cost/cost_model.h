@@ -15,7 +15,7 @@ namespace gimbal {
 struct StateBytes {
   double master = 4;    // the values that the optimizer updates; sharded over dp_shard
   double compute = 2;   // the copy that blocks use; 0 when it is the master itself
-  double gradient = 4;  // see ShardPolicy
+  double gradient = 4;  // sharded; whole besides until it is reduced
   double moments = 8;   // AdamW; sharded over dp_shard
 };
 
@@ -24,9 +24,17 @@ enum class ShardPolicy {
   /// FSDP (ZeRO-3): a block's compute copy is gathered before each use and freed after it; its
   /// gradients are reduced to shards in each backward.
   kReshard,
-  /// ZeRO-1: gathered once per step and kept; gradients are added up whole and reduced once.
+  /// ZeRO-1: gathered once per step and kept; gradients are added up whole and reduced once, in the
+  /// last backward.
   kKeepWeights
 };
+
+/// Buffers of messages that a rank has for each neighbour in the pipeline: one that is received
+/// ahead and two that are being sent (parallel/pipeline).
+inline constexpr int kMessagesPerNeighbour = 3;
+/// Bytes of all of them. `before`, `after`: the largest message between one of the rank's stages
+/// and the stage before it or after it; 0 where there is none.
+Bytes message_buffer_bytes(Bytes before, Bytes after, int num_ranks);
 
 struct CostSettings {
   MeshShape mesh;
@@ -40,10 +48,11 @@ struct CostSettings {
 /// with tp, sp and ep the rank's share. Work is that of a whole micro-batch (one pack).
 ///
 /// Neighbouring devices are first in tp, then sp, dp_shard, dp_replicate and pp; ep lies in
-/// dp_shard x sp from its start. tp divides the parameters of all blocks (norms too, which is
-/// slightly too little) and, with activations sharded over rows between the products (Korthikanti
-/// et al. 2022), all work and activations, except that ranks have whole heads; sp divides rows
-/// (Ulysses, Jacobs et al. 2023). The equations are in docs/planning_model.md.
+/// dp_shard x sp from its start. tp divides parameters but those outside of products
+/// (rank_dense_parameters) and, with activations sharded over rows between the products
+/// (Korthikanti et al. 2022), all work, except that ranks have whole heads; sp divides rows
+/// (Ulysses, Jacobs et al. 2023). What both leave of activations is rank_saved_values. The
+/// equations are in docs/planning_model.md.
 class CostModel {
  public:
   /// Throws UserError when the profile lacks a class of the model's blocks or a link that the mesh
@@ -80,13 +89,14 @@ class CostModel {
   Bytes forward_workspace(std::size_t block, const WorkSize& work) const;
   Bytes backward_workspace(std::size_t block, const WorkSize& work, Recompute level) const;
 
-  /// Parameters, gradients and optimizer state that a rank of the block's stage holds all the time.
+  /// Parameters, gradients and optimizer state that a rank of the block's stage holds during a step
+  /// (sim/rank_state.h): its shards, and the compute copy unless it is freed between uses.
   Bytes state_bytes(std::size_t block) const;
-  /// Bytes held for a moment to use the block under kReshard: its gathered compute copy and, when
-  /// it is trained, its whole gradient until that is reduced to the rank's shard. 0 when nothing is
-  /// gathered. Two blocks' are held at a time: the one in use, and beside it the copy that is
-  /// gathered ahead and the gradient that is being reduced.
+  /// The gathered compute copy, held for a moment to use the block; 0 when none is made or it is
+  /// kept.
   Bytes gathered_bytes(std::size_t block) const;
+  /// The whole gradient until it is reduced to the rank's shard; 0 when it is not sharded.
+  Bytes whole_gradient_bytes(std::size_t block) const;
 
   /// Bytes that a pipeline cut after the block sends for one micro-batch (gradients: the same).
   Bytes cut_bytes(std::size_t block, const WorkSize& work) const;
@@ -119,7 +129,7 @@ class CostModel {
   };
   // What is stored, gathered and reduced for a block, whatever the work.
   struct BlockState {
-    Bytes state = 0, gathered = 0;
+    Bytes state = 0, gathered = 0, whole_gradient = 0;
     Seconds gather = 0, reduce = 0, optimizer = 0;
   };
   // Parameters of a block that are sharded alike.

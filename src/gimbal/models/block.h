@@ -49,6 +49,10 @@ class Block {
     return forward(context, in);
   }
 
+  /// The tiles of a batch of `num_tiles` whose pixels forward reads on this rank: the batch need
+  /// not have others.
+  virtual TileRange tiles_read(std::int64_t /*num_tiles*/) const { return {}; }
+
   /// Shapes of what forward returns for a batch; reads its counts only, no tensors.
   virtual FlowShape output_shape(const Batch& batch, const FlowShape& in) const = 0;
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -16,10 +17,11 @@
 namespace gimbal {
 
 /// A collective has failed or timed out. The first line names collective, what, rank, group and
-/// seconds, and the ranks that look dead or stuck; the last collectives of this rank follow.
-class CommError : public UserError {
+/// seconds, and the ranks that look dead or stuck; the last collectives of this rank follow. Also:
+/// the processes do not find or reach each other. No UserError: the next start may do better.
+class CommError : public std::runtime_error {
  public:
-  using UserError::UserError;
+  using std::runtime_error::runtime_error;
 };
 
 /// An operation under way.
@@ -91,6 +93,15 @@ std::vector<std::string> all_gather_bytes(Comm& comm, const std::string& bytes,
 /// The group of one process: every call returns at once.
 std::unique_ptr<Comm> make_single_comm(const at::Device& device = at::kCPU);
 
+/// What this rank has communicated with one kind of call.
+struct CommTotal {
+  std::string group;        // "world", or as make_group named it
+  std::string call;         // "all-gather", "send", ..
+  std::int64_t calls = 0;   // those without values included
+  std::int64_t bytes = 0;   // that this rank has received; of "send": sent
+  double wait_seconds = 0;  // of the host; on CUDA streams wait, and this is about 0
+};
+
 /// Everything that makes groups of the processes of a launch.
 class CommWorld {
  public:
@@ -102,6 +113,9 @@ class CommWorld {
   /// of one costs nothing.
   virtual std::unique_ptr<Comm> make_group(const std::string& name,
                                            const std::vector<int>& ranks) = 0;
+  /// Counted since the launch, an entry for each group of more than one and each kind of call. An
+  /// all-reduce counts as a reduce-scatter and an all-gather, a barrier no bytes. Not collective.
+  virtual std::vector<CommTotal> totals() const = 0;
   /// What errors add to the rank, e.g. "pp 1, dp_shard 0".
   virtual void set_coordinates(const std::string& text) = 0;
   /// To be called with an error that ends this rank, before it unwinds: the errors of the other
@@ -113,9 +127,9 @@ class CommWorld {
 /// All processes of the launch: Gloo on CPU tensors, NCCL on CUDA tensors; one process needs
 /// neither. From then on std::terminate, also in a thread of Gloo (a message longer than its
 /// receiver expects) or NCCL, first tells the other ranks and prints the error and the last
-/// collectives to stderr. Collective. Throws UserError when not all processes arrive within
-/// `timeout` (rank 0 names the missing ones), when the port is taken, and for a CUDA device with a
-/// torch without NCCL.
+/// collectives to stderr. Collective. Throws CommError when not all processes arrive within
+/// `timeout` (rank 0 names the missing ones) and when the port is taken, UserError for a CUDA
+/// device with a torch without NCCL and for a network interface that is not there.
 std::unique_ptr<CommWorld> make_comm_world(const LaunchInfo& launch, const at::Device& device,
                                            std::chrono::milliseconds timeout);
 

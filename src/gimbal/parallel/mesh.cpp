@@ -1,5 +1,7 @@
 #include "gimbal/parallel/mesh.h"
 
+#include <algorithm>
+
 #include "gimbal/base/error.h"
 
 namespace gimbal {
@@ -27,6 +29,20 @@ std::vector<int> ranks_along(const MeshShape& shape, const MeshCoordinates& at,
       ranks.push_back(rank);
   }
   return ranks;
+}
+
+/// "dp_replicate x sp": those above 1.
+std::string names_of(const MeshAxes& axes, const MeshShape& shape) {
+  std::string text;
+  const auto add = [&](const char* axis, bool along, int size) {
+    if (along && size > 1) text += concat(text.empty() ? "" : " x ", axis);
+  };
+  add("pp", axes.pp, shape.pp);
+  add("dp_replicate", axes.dp_replicate, shape.dp_replicate);
+  add("dp_shard", axes.dp_shard, shape.dp_shard);
+  add("sp", axes.sp, shape.sp);
+  add("tp", axes.tp, shape.tp);
+  return text;
 }
 
 /// Joined to the world first, so that errors of the connections below know where they are.
@@ -75,10 +91,11 @@ std::string to_string(const MeshShape& shape, const MeshCoordinates& at) {
 }
 
 Mesh::Mesh(CommWorld& comm, const MeshShape& shape, const std::string& name)
-    : comm_(comm), shape_(shape), at_(join_mesh(comm, shape)) {
+    : comm_(comm), shape_(shape), at_(join_mesh(comm, shape)), axes_of_group_{{"world", "all"}} {
   // All members of a group make it at the same point of this list, so nobody waits for a group that
   // another rank has put off.
   const auto make = [&](const char* group, const MeshAxes& axes) -> std::shared_ptr<Comm> {
+    axes_of_group_[name + "." + group] = names_of(axes, shape);
     return comm.make_group(name + "." + group, ranks_along(shape, at_, axes));
   };
   tp_ = make("tp", {.tp = true});
@@ -93,6 +110,26 @@ Mesh::Mesh(CommWorld& comm, const MeshShape& shape, const std::string& name)
                         : make("whole_replicas", {.dp_replicate = true, .sp = true, .tp = true});
   pp_forward_ = make("pp_forward", {.pp = true});
   pp_backward_ = make("pp_backward", {.pp = true});
+}
+
+std::vector<CommTotal> Mesh::totals() const {
+  std::vector<CommTotal> sums;
+  for (CommTotal& total : comm_.totals()) {
+    const auto axes = axes_of_group_.find(total.group);
+    if (axes == axes_of_group_.end()) continue;
+    total.group = axes->second;
+    const auto sum = std::ranges::find_if(sums, [&total](const CommTotal& other) {
+      return other.group == total.group && other.call == total.call;
+    });
+    if (sum == sums.end()) {
+      sums.push_back(std::move(total));
+      continue;
+    }
+    sum->calls += total.calls;
+    sum->bytes += total.bytes;
+    sum->wait_seconds += total.wait_seconds;
+  }
+  return sums;
 }
 
 }  // namespace gimbal

@@ -1,6 +1,7 @@
 // The device mesh: this rank's place on each axis and the groups along them.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -54,10 +55,15 @@ class Mesh {
   Comm& pp_forward() const { return *pp_forward_; }
   Comm& pp_backward() const { return *pp_backward_; }
 
+  /// CommWorld::totals of this mesh's groups and of the world's, with the axes ("dp_shard",
+  /// "dp_replicate x sp", "all") in place of the groups; groups along the same axes are added up.
+  std::vector<CommTotal> totals() const;
+
  private:
   CommWorld& comm_;
   MeshShape shape_;
   MeshCoordinates at_;
+  std::map<std::string, std::string> axes_of_group_;
   std::shared_ptr<Comm> tp_, sp_, pack_, shard_, replicas_, whole_replicas_, pp_forward_,
       pp_backward_;
 };

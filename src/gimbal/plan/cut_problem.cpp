@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "gimbal/base/error.h"
+#include "gimbal/sim/rank_state.h"
 
 namespace gimbal {
 
@@ -19,21 +20,18 @@ Seconds stage_seconds(const CostModel& costs, const StageLayout& layout, std::si
 Bytes stage_bytes(const CutProblem& problem, const StageLayout& layout, std::size_t stage) {
   const CostModel& costs = *problem.costs;
   const std::size_t begin = layout.stage_begin[stage], end = layout.stage_begin[stage + 1];
-  Bytes state = 0, saved = 0, workspace = 0;
-  std::vector<Bytes> gathered;
+  Bytes state = rank_state(costs, {{begin, end}}, problem.micro_batches).total();
+  Bytes saved = 0, workspace = 0;
   for (std::size_t i = begin; i < end; ++i) {
     const Recompute level = layout.recompute[i];
-    state += costs.state_bytes(i);
     saved += costs.saved(i, problem.largest, level);
     workspace = std::max({workspace, costs.forward_workspace(i, problem.largest),
                           costs.backward_workspace(i, problem.largest, level)});
-    gathered.push_back(costs.gathered_bytes(i));
   }
-  // The block in use and the one that is fetched ahead.
-  std::sort(gathered.rbegin(), gathered.rend());
-  for (std::size_t k = 0; k < std::min<std::size_t>(2, gathered.size()); ++k) state += gathered[k];
-  if (begin > 0) state += 2 * costs.cut_bytes(begin - 1, problem.largest);
-  if (end < costs.num_blocks()) state += 2 * costs.cut_bytes(end - 1, problem.largest);
+  for (const std::size_t cut : {begin, end}) {
+    if (cut > 0 && cut < costs.num_blocks())
+      state += kMessagesPerNeighbour * costs.cut_bytes(cut - 1, problem.largest);
+  }
   return state + problem.in_flight[stage] * saved + workspace;
 }
 

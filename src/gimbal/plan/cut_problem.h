@@ -22,8 +22,8 @@ struct CutProblem {
 /// Seconds of forward + backward + recompute that the blocks begin .. end - 1 take for `work`.
 Seconds stage_seconds(const CostModel& costs, const StageLayout& layout, std::size_t stage,
                       const WorkSize& work);
-/// Peak bytes of a rank of the stage: state, in_flight x saved activations, the largest workspace,
-/// and two messages' buffers at each of its cuts.
+/// Peak bytes of a rank of the stage: rank_state, in_flight x saved activations, the largest
+/// workspace, and the messages' buffers at each of its cuts.
 Bytes stage_bytes(const CutProblem& problem, const StageLayout& layout, std::size_t stage);
 /// Whether stage_bytes is within the capacity for every stage.
 bool fits(const CutProblem& problem, const StageLayout& layout);

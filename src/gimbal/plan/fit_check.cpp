@@ -9,6 +9,8 @@
 #include "gimbal/plan/search/evaluator.h"
 #include "gimbal/plan/text/figures.h"
 #include "gimbal/schedule/schedule.h"
+#include "gimbal/schedule/validate.h"
+#include "gimbal/sim/rank_state.h"
 
 namespace gimbal {
 namespace {
@@ -26,39 +28,6 @@ Bytes sum_of(const RankBytes& bytes) {
   return sum;
 }
 
-// Micro-batches in flight of each of a rank's stages, at the moments that no other moment exceeds
-// in all stages. One stage: its in-flight depth.
-std::vector<std::vector<int>> full_moments(const Schedule& schedule, std::size_t rank) {
-  const auto num_ranks = static_cast<std::size_t>(schedule.num_ranks);
-  std::vector<int> held(static_cast<std::size_t>(schedule.num_stages) / num_ranks);
-  std::vector<std::vector<int>> moments;
-  for (const Action& action : schedule.ranks[rank]) {
-    int& count = held[static_cast<std::size_t>(action.stage) / num_ranks];
-    if (action.kind == ActionKind::kForward) {
-      ++count;
-      moments.push_back(held);
-    } else if (action.kind != ActionKind::kBackwardInput) {
-      --count;  // weight gradients need the activations to the end
-    }
-  }
-  const auto within = [](const std::vector<int>& a, const std::vector<int>& b) {
-    for (std::size_t i = 0; i < a.size(); ++i) {
-      if (a[i] > b[i]) return false;
-    }
-    return true;
-  };
-  std::vector<std::vector<int>> fullest;
-  for (const auto& moment : moments) {
-    if (std::any_of(fullest.begin(), fullest.end(),
-                    [&](const auto& other) { return within(moment, other); })) {
-      continue;
-    }
-    std::erase_if(fullest, [&](const auto& other) { return within(other, moment); });
-    fullest.push_back(moment);
-  }
-  return fullest;
-}
-
 // Memory of the ranks of a plan as a function of the micro-batches.
 class RankMemory {
  public:
@@ -66,20 +35,14 @@ class RankMemory {
     const Schedule schedule = make_schedule(plan.schedule);
     GIMBAL_CHECK_EQ(plan.layout.num_stages(), static_cast<std::size_t>(schedule.num_stages));
     for (std::size_t rank = 0; rank < static_cast<std::size_t>(schedule.num_ranks); ++rank) {
-      moments_.push_back(full_moments(schedule, rank));
+      moments_.push_back(fullest_moments(schedule, static_cast<int>(rank)));
+      std::vector<BlockSpan> spans;
+      for (std::size_t s = rank; s < plan.layout.num_stages(); s += num_ranks(schedule))
+        spans.push_back({begin(s), end(s)});
+      const RankState held = rank_state(costs, spans, schedule.num_micro_batches);
       state_.push_back({});
-      std::vector<Bytes> gathered;
-      for (std::size_t s = rank; s < plan.layout.num_stages(); s += num_ranks(schedule)) {
-        for (std::size_t i = begin(s); i < end(s); ++i) {
-          state_.back()[kStatePart] += costs.state_bytes(i);
-          gathered.push_back(costs.gathered_bytes(i));
-        }
-      }
-      // The block in use and the one that is fetched ahead.
-      std::sort(gathered.rbegin(), gathered.rend());
-      for (std::size_t k = 0; k < std::min<std::size_t>(2, gathered.size()); ++k) {
-        state_.back()[kGatheredPart] += gathered[k];
-      }
+      state_.back()[kStatePart] = held.state;
+      state_.back()[kGatheredPart] = held.gathered;
     }
   }
 
@@ -90,6 +53,7 @@ class RankMemory {
   RankBytes peak(std::size_t rank, const WorkSize& work, std::size_t* fullest_stage) const {
     RankBytes bytes = state_[rank];
     std::vector<Bytes> saved;  // of one micro-batch, per stage of the rank
+    Bytes before = 0, after = 0;
     for (std::size_t s = rank; s < plan_.layout.num_stages(); s += ranks()) {
       saved.push_back(0);
       for (std::size_t i = begin(s); i < end(s); ++i) {
@@ -98,11 +62,10 @@ class RankMemory {
         bytes[kWorkspacePart] = std::max({bytes[kWorkspacePart], costs_.forward_workspace(i, work),
                                           costs_.backward_workspace(i, work, level)});
       }
-      if (begin(s) > 0) bytes[kMessagePart] += 2 * costs_.cut_bytes(begin(s) - 1, work);
-      if (end(s) < costs_.num_blocks()) {
-        bytes[kMessagePart] += 2 * costs_.cut_bytes(end(s) - 1, work);
-      }
+      if (begin(s) > 0) before = std::max(before, costs_.cut_bytes(begin(s) - 1, work));
+      if (end(s) < costs_.num_blocks()) after = std::max(after, costs_.cut_bytes(end(s) - 1, work));
     }
+    bytes[kMessagePart] = message_buffer_bytes(before, after, static_cast<int>(ranks()));
     for (const std::vector<int>& held : moments_[rank]) {
       Bytes activations = 0, most = -1;
       std::size_t fullest = rank;

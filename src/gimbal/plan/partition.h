@@ -31,6 +31,15 @@ struct PartitionProblem {
   std::vector<int> in_flight;  // per stage, at least 1
   std::int64_t capacity = 0;   // bytes
   std::int64_t micro_batches = 1;
+  /// A stage with the last block but without block tied_block holds tied_bytes more: a tied head's
+  /// copy of the embedding.
+  std::size_t tied_block = 0;
+  std::int64_t tied_bytes = 0;
+
+  /// What the stage begin .. end - 1 holds of it.
+  std::int64_t tied_copy_bytes(std::size_t begin, std::size_t end) const {
+    return end == blocks.size() && begin > tied_block ? tied_bytes : 0;
+  }
 };
 
 struct Partition {
@@ -41,7 +50,8 @@ struct Partition {
 
 /// Minimises  sum_s t_s + (micro_batches - 1) * max_s t_s  over all cuts into non-empty stages and
 /// all options, where t_s is the time of the stage's blocks plus cut_time at each of its cuts, and
-///   state + cut_bytes + in_flight[s] * saved + max(workspace) <= capacity   in each stage.
+///   state + tied copy + cut_bytes + in_flight[s] * saved + max(workspace) <= capacity
+/// in each stage.
 /// This is the time of a 1F1B (or GPipe, ZB-H1) step whose micro-batches are equal and whose
 /// largest stage is never starved: Narayanan et al. 2021, with unlike stages. Dynamic programming
 /// over (stage, block) that keeps the Pareto front of (sum, max); per stage a multiple-choice
@@ -64,8 +74,8 @@ std::int64_t least_capacity(const PartitionProblem& problem,
 /// kFullOnly: every block has its last level only, as when recompute is not planned.
 enum class LevelChoice { kAll, kFullOnly };
 
-/// Options in the order of CostModel::levels. Under ShardPolicy::kReshard two of the model's
-/// largest gathered blocks are taken off the capacity.
+/// Options in the order of CostModel::levels. What a stage holds for a moment of its two largest
+/// blocks (RankState::gathered) is taken off the capacity, for the model's largest ones.
 PartitionProblem partition_problem(const CutProblem& problem,
                                    LevelChoice choice = LevelChoice::kAll);
 StageLayout to_layout(const Partition& partition, const CostModel& costs,

@@ -101,6 +101,7 @@ class PlanSearch {
     std::vector<ScheduleShape> list;
     for (const PipelineKind each : kinds) {
       const int per_rank = each == PipelineKind::kInterleaved ? input_.stages_per_rank : 1;
+      if (each == PipelineKind::kInterleaved && per_rank == 1) continue;
       const auto stages = static_cast<std::size_t>(pp) * static_cast<std::size_t>(per_rank);
       if (stages > input_.model.blocks.size()) continue;
       if (per_rank > 1 && micro_batches % std::max(1, micro_batches / pp) != 0) continue;
@@ -162,6 +163,7 @@ class PlanSearch {
         for (const ScheduleShape& shape : shapes(mesh.pp, slots)) {
           for (const ShardPolicy policy : {ShardPolicy::kKeepWeights, ShardPolicy::kReshard}) {
             if (policy == ShardPolicy::kReshard && mesh.dp_shard == 1) continue;
+            if (mesh.dp_shard > 1 && input_.shard_policy.value_or(policy) != policy) continue;
             options_.push_back(make_option({mesh, policy, shape, packs}, k));
           }
         }

@@ -26,7 +26,8 @@ struct PlanInput {
   /// Fixed axes; absent: searched.
   std::optional<int> pp, tp, sp, ep, dp_shard, dp_replicate;
   std::optional<PipelineKind> schedule;
-  int stages_per_rank = 2;                         // of interleaved candidates
+  int stages_per_rank = 2;                         // of interleaved candidates; 1: none of these
+  std::optional<ShardPolicy> shard_policy;         // of weights that dp_shard divides
   std::optional<std::vector<std::uint64_t>> caps;  // text, vision (0: none)
   /// Samples of an optimizer step, all ranks: every plan does the same training.
   double samples_per_step = 128;

@@ -22,19 +22,27 @@ struct MemorySetting {
   std::vector<Recompute> levels;        // per block
   std::int64_t loss_chunk_rows = 1024;  // rows of logits that exist at a time
 
-  /// Per block: micro-batches whose activations the rank holds at a time (check_schedule); 0: the
-  /// block is on another stage. Empty: 1 for all.
-  std::vector<int> in_flight;
+  int pp = 1;  // ranks of the pipeline
+  /// The stages of the rank; empty: it has all blocks.
+  struct Stage {
+    std::size_t begin = 0, end = 0;
+  };
+  std::vector<Stage> stages;
+  /// Micro-batches whose activations each of the stages holds, at the moments that count
+  /// (schedule/validate.h, fullest_moments). Empty: one.
+  std::vector<std::vector<int>> held;
+  int micro_batches = 1;        // of the rank in a step
+  bool split_backward = false;  // weight gradients are computed later
   // Ranks that share the rows of a pack, its products, and the state of parameters.
   int sp = 1, tp = 1, dp_shard = 1;
   bool reshard = false;  // weights are freed between uses and gradients kept as shards
 };
 
 struct MemoryEstimate {
-  double parameter_bytes = 0;  // master values and, if any, the compute copy
-  double gradient_bytes = 0;
-  double optimizer_bytes = 0;  // AdamW's two moments
-  double activation_bytes = 0;
+  double parameter_bytes = 0;   // master values and, unless it is gathered, the compute copy
+  double gradient_bytes = 0;    // of the step
+  double optimizer_bytes = 0;   // AdamW's two moments
+  double activation_bytes = 0;  // peak_activation_bytes
   double total_bytes() const {
     return parameter_bytes + gradient_bytes + optimizer_bytes + activation_bytes;
   }
@@ -45,11 +53,12 @@ struct MemoryEstimate {
 MemoryEstimate estimate_training_memory(const ModelDesc& model, const WorkSize& work,
                                         const MemorySetting& setting);
 
-/// The most bytes of activations and their gradients that the tape holds: while the backward pass
-/// of a block runs, what the blocks up to it have saved (saved_values), what is computed again
-/// (recomputed_values) and gradients of activations; in a pipeline also what the other
-/// micro-batches under way have saved. Blocks without backward hold nothing. Rows are shared by sp
-/// x tp ranks.
+/// The most bytes that a step holds beside parameters, gradients and optimizer state:
+/// - while the backward pass of a block runs, what the blocks up to it have saved
+///   (rank_saved_values), what is computed again, and gradients of activations; while a block runs
+///   that has no backward, what it makes;
+/// - what the other micro-batches under way have saved, and messages between stages;
+/// - with dp_shard above 1, gathered weights and whole gradients until they are reduced.
 double peak_activation_bytes(const ModelDesc& model, const WorkSize& work,
                              const MemorySetting& setting);
 

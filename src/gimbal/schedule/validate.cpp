@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 
 #include "gimbal/base/error.h"
 #include "gimbal/schedule/text.h"
@@ -208,5 +209,30 @@ class ScheduleChecker {
 }  // namespace
 
 ScheduleCheck check_schedule(const Schedule& schedule) { return ScheduleChecker(schedule).run(); }
+
+std::vector<std::vector<int>> fullest_moments(const Schedule& schedule, int rank) {
+  std::vector<int> held(static_cast<std::size_t>(schedule.num_stages / schedule.num_ranks));
+  std::vector<std::vector<int>> moments;
+  for (const Action& action : schedule.ranks[static_cast<std::size_t>(rank)]) {
+    int& count = held[static_cast<std::size_t>(action.stage / schedule.num_ranks)];
+    if (action.kind == ActionKind::kForward) {
+      ++count;
+      moments.push_back(held);
+    } else if (action.kind != ActionKind::kBackwardInput) {
+      --count;  // weight gradients need the activations to the end
+    }
+  }
+  const auto within = [](const std::vector<int>& a, const std::vector<int>& b) {
+    return std::ranges::equal(a, b, std::less_equal<>());
+  };
+  std::vector<std::vector<int>> fullest;
+  for (const std::vector<int>& moment : moments) {
+    if (std::ranges::any_of(fullest, [&](const auto& other) { return within(moment, other); }))
+      continue;
+    std::erase_if(fullest, [&](const auto& other) { return within(other, moment); });
+    fullest.push_back(moment);
+  }
+  return fullest;
+}
 
 }  // namespace gimbal

@@ -20,4 +20,9 @@ struct ScheduleCheck {
 /// or I for the stage after, comes to an end (no deadlock).
 ScheduleCheck check_schedule(const Schedule& schedule);
 
+/// Micro-batches whose activations each of a rank's stages holds (in order: the stages rank, rank +
+/// num_ranks, ..), at the moments that no other moment exceeds in all of them. With one stage that
+/// is its in_flight. The schedule must be valid.
+std::vector<std::vector<int>> fullest_moments(const Schedule& schedule, int rank);
+
 }  // namespace gimbal

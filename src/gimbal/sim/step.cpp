@@ -4,37 +4,33 @@
 
 #include "gimbal/base/error.h"
 #include "gimbal/sim/pipeline_run.h"
+#include "gimbal/sim/rank_state.h"
 #include "gimbal/sim/reduction.h"
 #include "gimbal/sim/stage_costs.h"
 
 namespace gimbal {
 namespace {
 
-/// Static bytes per rank: state, gathered copies and whole gradients of the two largest blocks
-/// under kReshard, and two messages of the largest micro-batch at each side of each cut.
+/// Static bytes per rank: rank_state, and the buffers of messages of the largest micro-batch.
 std::vector<Bytes> step_static_bytes(const CostModel& costs, const StageLayout& layout,
                                      const Schedule& schedule, std::span<const WorkSize> work) {
   const auto ranks = static_cast<std::size_t>(schedule.num_ranks);
-  const bool reshard = costs.settings().shard_policy == ShardPolicy::kReshard;
-  std::vector<Bytes> bytes(ranks, 0), largest(ranks, 0), second(ranks, 0);
-  for (std::size_t stage = 0; stage < layout.num_stages(); ++stage) {
-    const std::size_t rank = stage % ranks;
-    for (std::size_t b = layout.stage_begin[stage]; b < layout.stage_begin[stage + 1]; ++b) {
-      bytes[rank] += costs.state_bytes(b);
-      if (!reshard) continue;
-      const Bytes gathered = costs.gathered_bytes(b);
-      second[rank] = std::max(second[rank], std::min(gathered, largest[rank]));
-      largest[rank] = std::max(largest[rank], gathered);
-    }
-    if (ranks == 1 || stage + 1 == layout.num_stages()) continue;
-    Bytes message = 0;
+  std::vector<std::vector<BlockSpan>> spans(ranks);
+  for (std::size_t stage = 0; stage < layout.num_stages(); ++stage)
+    spans[stage % ranks].push_back({layout.stage_begin[stage], layout.stage_begin[stage + 1]});
+  std::vector<Bytes> before(ranks, 0), after(ranks, 0);
+  for (std::size_t stage = 0; stage + 1 < layout.num_stages(); ++stage) {
     for (const WorkSize& w : work) {
-      message = std::max(message, costs.cut_bytes(layout.stage_begin[stage + 1] - 1, w));
+      const Bytes message = costs.cut_bytes(layout.stage_begin[stage + 1] - 1, w);
+      after[stage % ranks] = std::max(after[stage % ranks], message);
+      before[(stage + 1) % ranks] = std::max(before[(stage + 1) % ranks], message);
     }
-    bytes[rank] += 2 * message;
-    bytes[(rank + 1) % ranks] += 2 * message;
   }
-  for (std::size_t rank = 0; rank < ranks; ++rank) bytes[rank] += largest[rank] + second[rank];
+  std::vector<Bytes> bytes;
+  for (std::size_t rank = 0; rank < ranks; ++rank) {
+    bytes.push_back(rank_state(costs, spans[rank], schedule.num_micro_batches).total() +
+                    message_buffer_bytes(before[rank], after[rank], schedule.num_ranks));
+  }
   return bytes;
 }
 

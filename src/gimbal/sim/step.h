@@ -72,9 +72,8 @@ StageWork stage_work(const CostModel& costs, const StageLayout& layout, std::siz
 /// When the last backward of a stage has passed a block (in the shares of block times of the mean
 /// micro-batch) on all data-parallel ranks, the block's gradients are reduced, one block at a time
 /// per rank. When all gradients are reduced (clipping needs the norm of all), all ranks update; the
-/// step ends when the slowest has. Static bytes of a rank: state_bytes of its blocks, the gathered
-/// copies and whole gradients of its two largest blocks under kReshard, and two messages of the
-/// largest micro-batch at each side of each cut.
+/// step ends when the slowest has. Static bytes of a rank: rank_state, and message_buffer_bytes of
+/// the largest micro-batch.
 StepSimulation simulate_step(const StepInput& input);
 
 }  // namespace gimbal

@@ -136,14 +136,23 @@ std::string media_name(const Dataset& dataset, std::uint32_t item) {
   return path.empty() ? concat("embedded picture ", item) : path;
 }
 
-// Every tile is written once, to its place in one tensor.
+// Every tile of `needed` is written once, to its place in one tensor.
 void fill_pixels(const Dataset& dataset, const ImageProcessor& processor,
-                 const std::vector<BatchSegment>& segments, Batch& batch) {
+                 const std::vector<BatchSegment>& segments, TileRange needed, Batch& batch) {
+  GIMBAL_CHECK(0 <= needed.begin && needed.begin <= needed.end && needed.end <= batch.num_tiles,
+               "tiles [", needed.begin, ", ", needed.end, ") of ", batch.num_tiles);
   const ImageProcessorConfig& config = processor.config();
-  batch.pixels_ICYX = at::empty({batch.num_tiles, 3, config.height, config.width}, at::kFloat);
+  batch.first_tile = needed.begin;
+  batch.pixels_ICYX = at::empty({needed.size(), 3, config.height, config.width}, at::kFloat);
   auto* out = batch.pixels_ICYX.mutable_data_ptr<float>();
+  TileRange picture;  // its place among the tiles of the batch
   for (const BatchSegment& segment : segments) {
     for (const std::uint32_t item : segment.media) {
+      const MediaRecord& media = dataset.media(item);
+      picture = {picture.end, picture.end + media.rows};
+      const TileRange wanted{std::max(needed.begin, picture.begin) - picture.begin,
+                             std::min(needed.end, picture.end) - picture.begin};
+      if (wanted.size() <= 0) continue;
       const std::string name = media_name(dataset, item);
       Image image;
       try {
@@ -152,26 +161,26 @@ void fill_pixels(const Dataset& dataset, const ImageProcessor& processor,
         throw UserError(concat(dataset.describe_sample(segment.sample), ": ", e.what()));
       }
       try {
-        processor.process_into(image, dataset.media(item), out);
+        processor.process_into(image, media, wanted, out);
       } catch (const UserError& e) {
         throw UserError(
             concat(dataset.describe_sample(segment.sample), ": ", name, ": ", e.what()));
       }
-      out += dataset.media(item).rows * processor.tile_values();
+      out += wanted.size() * processor.tile_values();
     }
   }
 }
 
 Batch join(const Dataset& dataset, const ImageProcessor& processor,
            const std::vector<BatchSegment>& segments, std::span<const std::uint32_t> samples,
-           bool with_loss, bool with_pixels) {
+           bool with_loss, const TileChoice& tiles) {
   Batch batch;
   batch.samples.assign(samples.begin(), samples.end());
   for (const BatchSegment& segment : segments) batch.num_tiles += segment.tiles;
   fill_tokens(dataset, segments, batch);
   fill_loss(dataset, segments, with_loss, batch);
   keep_rows_on_host(batch);
-  if (with_pixels) fill_pixels(dataset, processor, segments, batch);
+  fill_pixels(dataset, processor, segments, tiles(batch.num_tiles), batch);
   return batch;
 }
 
@@ -199,18 +208,18 @@ void keep_rows_on_host(Batch& batch) {
 }
 
 Batch collate(const Dataset& dataset, const ImageProcessor& processor,
-              std::span<const std::uint32_t> samples, bool with_pixels) {
+              std::span<const std::uint32_t> samples, const TileChoice& tiles) {
   std::vector<BatchSegment> segments;
   for (const std::uint32_t sample : samples) {
     GIMBAL_CHECK(sample < dataset.num_samples(), "sample ", sample, " of ", dataset.num_samples());
     segments.push_back(make_segment(dataset, sample, dataset.sample(sample).num_tokens));
   }
-  return join(dataset, processor, segments, samples, true, with_pixels);
+  return join(dataset, processor, segments, samples, true, tiles);
 }
 
 Batch collate_prompts(const Dataset& dataset, const ImageProcessor& processor,
                       std::span<const std::uint32_t> samples,
-                      std::span<const std::uint32_t> num_tokens, bool with_pixels) {
+                      std::span<const std::uint32_t> num_tokens, const TileChoice& tiles) {
   GIMBAL_CHECK_EQ(samples.size(), num_tokens.size());
   std::vector<BatchSegment> segments;
   for (std::size_t i = 0; i < samples.size(); ++i) {
@@ -218,7 +227,7 @@ Batch collate_prompts(const Dataset& dataset, const ImageProcessor& processor,
                  dataset.num_samples());
     segments.push_back(make_segment(dataset, samples[i], num_tokens[i]));
   }
-  return join(dataset, processor, segments, samples, false, with_pixels);
+  return join(dataset, processor, segments, samples, false, tiles);
 }
 
 Batch to_device(const Batch& batch, const at::Device& device) {

@@ -2,6 +2,8 @@
 
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
+
 #include "gimbal/base/error.h"
 #include "gimbal/tensor/image_resize.h"
 
@@ -36,11 +38,12 @@ at::Tensor ImageProcessor::no_tiles() const {
 
 at::Tensor ImageProcessor::process(const Image& image, const MediaRecord& media) const {
   at::Tensor tiles_ICYX = at::empty({media.rows, 3, config_.height, config_.width}, at::kFloat);
-  process_into(image, media, tiles_ICYX.mutable_data_ptr<float>());
+  process_into(image, media, {0, media.rows}, tiles_ICYX.mutable_data_ptr<float>());
   return tiles_ICYX;
 }
 
-void ImageProcessor::process_into(const Image& image, const MediaRecord& media, float* out) const {
+void ImageProcessor::process_into(const Image& image, const MediaRecord& media, TileRange wanted,
+                                  float* out) const {
   GIMBAL_USER_CHECK(!config_.type.empty(),
                     "a picture, but the model of this dataset takes text only");
   GIMBAL_USER_CHECK(image.width == media.width && image.height == media.height, "the picture has ",
@@ -66,13 +69,16 @@ void ImageProcessor::process_into(const Image& image, const MediaRecord& media, 
                       " pixels; the image processor does not resize (do_resize) and wants ", width,
                       " x ", height);
   }
-  const Image canvas = resize_image(image, columns * width, rows * height, resample);
-  for (std::int64_t row = 0; row < rows; ++row) {
-    for (std::int64_t column = 0; column < columns; ++column, out += tile_values()) {
-      write_tile(canvas, column * width, row * height, out);
-    }
+  GIMBAL_CHECK(0 <= wanted.begin && wanted.begin < wanted.end && wanted.end <= media.rows,
+               "tiles [", wanted.begin, ", ", wanted.end, ") of a picture of ", media.rows);
+  const std::int64_t num_cut = columns * rows;
+  if (wanted.begin < num_cut) {
+    const Image canvas = resize_image(image, columns * width, rows * height, resample);
+    const std::int64_t end = std::min(wanted.end, num_cut);
+    for (std::int64_t tile = wanted.begin; tile < end; ++tile, out += tile_values())
+      write_tile(canvas, tile % columns * width, tile / columns * height, out);
   }
-  if (thumbnail) write_tile(resize_image(image, width, height, resample), 0, 0, out);
+  if (wanted.end > num_cut) write_tile(resize_image(image, width, height, resample), 0, 0, out);
 }
 
 void ImageProcessor::write_tile(const Image& canvas, std::int64_t left, std::int64_t top,

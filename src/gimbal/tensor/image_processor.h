@@ -9,6 +9,7 @@
 
 #include "gimbal/data/dataset.h"
 #include "gimbal/data/image.h"
+#include "gimbal/tensor/tile_range.h"
 
 namespace gimbal {
 
@@ -24,8 +25,10 @@ class ImageProcessor {
   /// one that `gimbal prepare` has seen.
   at::Tensor process(const Image& image, const MediaRecord& media) const;
 
-  /// As process(), into `out`, which has room for `media.rows * tile_values()` numbers.
-  void process_into(const Image& image, const MediaRecord& media, float* out) const;
+  /// As process(), of the tiles `wanted` of the picture alone (at least one), into `out`, which has
+  /// room for `wanted.size() * tile_values()` numbers.
+  void process_into(const Image& image, const MediaRecord& media, TileRange wanted,
+                    float* out) const;
 
   /// [0, 3, height, width].
   at::Tensor no_tiles() const;

@@ -25,7 +25,7 @@ struct Prefetcher::State {
   const ImageProcessor& processor;
   const std::uint64_t depth;
   const NextRequest next_request;
-  const bool with_pixels;
+  const TileChoice tiles;
   const bool pinned;
 
   std::mutex mutex;
@@ -41,12 +41,12 @@ struct Prefetcher::State {
   std::vector<std::thread> workers;
 
   State(const Dataset& data, const ImageProcessor& images, int max_ahead, NextRequest request,
-        bool pixels, bool page_locked)
+        TileChoice choice, bool page_locked)
       : dataset(data),
         processor(images),
         depth(static_cast<std::uint64_t>(max_ahead)),
         next_request(std::move(request)),
-        with_pixels(pixels),
+        tiles(std::move(choice)),
         pinned(page_locked) {}
 
   void stop() {
@@ -87,7 +87,7 @@ struct Prefetcher::State {
   }
 
   Batch make_batch(const std::vector<std::uint32_t>& samples) const {
-    Batch batch = collate(dataset, processor, samples, with_pixels);
+    Batch batch = collate(dataset, processor, samples, tiles);
     return pinned ? to_pinned(batch) : batch;
   }
 
@@ -111,10 +111,10 @@ struct Prefetcher::State {
 };
 
 Prefetcher::Prefetcher(const Dataset& dataset, const ImageProcessor& processor, int num_workers,
-                       int depth, NextRequest next_request, bool with_pixels,
+                       int depth, NextRequest next_request, TileChoice tiles,
                        const at::Device& target)
     : state_(std::make_unique<State>(dataset, processor, depth, std::move(next_request),
-                                     with_pixels, !target.is_cpu())) {
+                                     std::move(tiles), !target.is_cpu())) {
   GIMBAL_CHECK(num_workers >= 0 && depth >= 1, "", num_workers, " workers, depth ", depth);
   try {
     for (int i = 0; i < num_workers; ++i)

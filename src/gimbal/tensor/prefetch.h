@@ -18,10 +18,10 @@ class Prefetcher {
   /// follows.
   using NextRequest = std::function<bool(std::vector<std::uint32_t>& samples)>;
 
-  /// `with_pixels`: as for collate. `target`: where the batches go next; for an accelerator they
-  /// are made in page-locked memory, from which to_device copies without waiting.
+  /// `tiles`: as for collate. `target`: where the batches go next; for an accelerator they are made
+  /// in page-locked memory, from which to_device copies without waiting.
   Prefetcher(const Dataset& dataset, const ImageProcessor& processor, int num_workers, int depth,
-             NextRequest next_request, bool with_pixels = true,
+             NextRequest next_request, TileChoice tiles = all_tiles,
              const at::Device& target = at::kCPU);
   ~Prefetcher();
 

@@ -70,11 +70,14 @@ Runtime make_runtime(DeviceKind device, std::int64_t threads, double timeout_sec
   runtime.launch = read_launch_info();
   if (!runtime.is_main()) init_log(LogLevel::kInfo, concat("[rank ", runtime.launch.rank, "]"));
   runtime.device = choose_device(device, runtime.launch.local_rank);
-  if (threads == 0) {
-    const auto cores = static_cast<std::int64_t>(std::max(1U, std::thread::hardware_concurrency()));
-    threads = std::max<std::int64_t>(1, cores / runtime.launch.local_world_size);
-  }
+  const auto cores = static_cast<std::int64_t>(std::max(1U, std::thread::hardware_concurrency()));
+  const std::int64_t processes = runtime.launch.local_world_size;
+  if (threads == 0) threads = std::max<std::int64_t>(1, cores / processes);
   at::set_num_threads(static_cast<int>(threads));
+  if (runtime.is_main() && runtime.device.is_cpu()) {
+    const std::string warning = threads_warning(processes, threads, cores);
+    if (!warning.empty()) log_warning(warning);
+  }
   // A rank whose partner has died must report it, and not be ended by its closed socket.
   if (runtime.launch.world_size > 1) std::signal(SIGPIPE, SIG_IGN);
   runtime.groups =
@@ -82,6 +85,16 @@ Runtime make_runtime(DeviceKind device, std::int64_t threads, double timeout_sec
                       std::chrono::milliseconds(static_cast<std::int64_t>(timeout_seconds * 1000)));
   runtime.comm = &runtime.groups->world();
   return runtime;
+}
+
+std::string threads_warning(std::int64_t processes, std::int64_t threads, std::int64_t cores) {
+  if (processes == 1 || processes * threads <= cores) return "";
+  const std::string have =
+      concat(processes, " processes x ", threads, threads == 1 ? " thread" : " threads", " on ",
+             cores, cores == 1 ? " core" : " cores", " wait for each other: ");
+  const std::int64_t fitting = cores / processes;
+  return have + (fitting > 0 ? concat("set train.threads=", fitting)
+                             : concat("start at most ", cores, ", with train.threads=1"));
 }
 
 at::ScalarType compute_dtype(DType dtype) { return scalar_type(dtype); }

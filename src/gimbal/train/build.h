@@ -40,6 +40,10 @@ struct Runtime {
 /// it).
 Runtime make_runtime(DeviceKind device, std::int64_t threads, double timeout_seconds);
 
+/// What to change when several processes with so many threads each share too few cores; else
+/// empty.
+std::string threads_warning(std::int64_t processes, std::int64_t threads, std::int64_t cores);
+
 at::ScalarType compute_dtype(DType dtype);
 /// float64 for float64 runs, else float32.
 at::ScalarType master_dtype(DType dtype);

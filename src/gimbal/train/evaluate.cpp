@@ -113,8 +113,8 @@ class Evaluation {
   }
   /// Of the ranks that share a pack, one counts what all of them know.
   bool counts() const { return placement_ == nullptr || placement_->is_first_of_pack(); }
-  bool needs_pixels() const {
-    return placement_ == nullptr || placement_->needs_pixels(model_.desc);
+  TileChoice tiles_read() const {
+    return placement_ == nullptr ? TileChoice(all_tiles) : placement_->tiles_read(model_);
   }
   /// How often each rank takes one of `total` things. In the last round some ranks have none left.
   std::size_t num_rounds(std::size_t total) const { return (total + world() - 1) / world(); }
@@ -162,7 +162,7 @@ void Evaluation::measure_loss(EvaluationResult& result) {
         if (pack < num) out.assign(packs[pack].begin(), packs[pack].end());
         return true;
       },
-      needs_pixels(), runtime_.device);
+      tiles_read(), runtime_.device);
   double loss_sum = 0;
   double loss_tokens = 0;
   Batch batch;
@@ -222,9 +222,8 @@ std::uint64_t Evaluation::generate_group(const std::vector<Turn>& group, std::st
     references.push_back(reference_tokens(dataset_, turn));
     longest = std::max(longest, references.back().size());
   }
-  const Batch prompts =
-      to_device(collate_prompts(dataset_, processor_, samples, prompt_tokens, needs_pixels()),
-                runtime_.device);
+  const Batch prompts = to_device(
+      collate_prompts(dataset_, processor_, samples, prompt_tokens, tiles_read()), runtime_.device);
   GenerateOptions options;
   options.max_new_tokens =
       std::min(options_.max_new_tokens, static_cast<std::int64_t>(longest) + 1);

@@ -1,12 +1,15 @@
 #include "gimbal/train/export_run.h"
 
 #include <algorithm>
+#include <optional>
+#include <system_error>
 #include <vector>
 
 #include "gimbal/base/error.h"
 #include "gimbal/checkpoint/checkpoint_reader.h"
 #include "gimbal/checkpoint/hf_folder.h"
 #include "gimbal/checkpoint/run_checkpoint.h"
+#include "gimbal/checkpoint/sharded/publish.h"
 #include "gimbal/config/load.h"
 
 namespace gimbal {
@@ -16,15 +19,22 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kExportFileBytes = 5'000'000'000;
 
-/// The folder of the last stage with a checkpoint; `run` itself when it has no stages.
-fs::path last_stage_folder(const fs::path& run) {
-  if (!fs::exists(run / "stages.json")) return run;
-  fs::path last = run;
-  for (const Json& name : read_json(run / "stages.json")) {
-    const fs::path folder = run / name.get<std::string>();
-    if (fs::exists(folder / "checkpoints")) last = folder;
+/// The folders of the stages with checkpoints; `run` itself when it has no stages, or none of them
+/// has begun.
+std::vector<fs::path> stage_folders(const fs::path& run) {
+  std::vector<fs::path> folders;
+  const fs::path list = run / "stages.json";
+  if (fs::exists(list)) {
+    const Json names = read_json(list);
+    GIMBAL_USER_CHECK(names.is_array(), list.string(), ": is no list of the stages' names");
+    for (const Json& name : names) {
+      GIMBAL_USER_CHECK(name.is_string(), list.string(), ": is no list of the stages' names");
+      const fs::path folder = run / name.get<std::string>();
+      if (fs::exists(folder / "checkpoints")) folders.push_back(folder);
+    }
   }
-  return last;
+  if (folders.empty()) folders.push_back(run);
+  return folders;
 }
 
 std::string list_checkpoints(const fs::path& folder) {
@@ -38,19 +48,52 @@ std::string list_checkpoints(const fs::path& folder) {
   return list.empty() ? "nothing" : list;
 }
 
-fs::path choose_checkpoint(const fs::path& folder, const std::string& name) {
+bool is_step_number(const std::string& text) {
+  constexpr std::size_t kMostDigits = 18;  // of a number that certainly fits
+  return !text.empty() && text.size() <= kMostDigits &&
+         text.find_first_not_of("0123456789") == std::string::npos;
+}
+
+/// The checkpoint of the run that a step, a folder's name or a path names; steps and names are
+/// those of the last stage. Nothing when there is none.
+std::optional<fs::path> find_checkpoint(const std::vector<fs::path>& stages,
+                                        const std::string& name) {
+  const auto is_folder = [](const fs::path& path) {
+    std::error_code error;
+    return fs::is_directory(path, error);
+  };
+  if (is_step_number(name)) {
+    const fs::path of_step = checkpoint_path(stages.back(), std::stoull(name));
+    if (is_folder(of_step)) return of_step;
+  }
+  if (fs::path(name).filename() == name) {
+    const fs::path of_name = stages.back() / "checkpoints" / name;
+    if (is_folder(of_name)) return of_name;
+  }
+  if (!is_folder(name)) return std::nullopt;
+  const fs::path path = fs::canonical(name);
+  for (const fs::path& stage : stages) {
+    const fs::path checkpoints = stage / "checkpoints";
+    if (is_folder(checkpoints) && fs::equivalent(path.parent_path(), checkpoints))
+      return checkpoints / path.filename();
+  }
+  return std::nullopt;
+}
+
+fs::path choose_checkpoint(const std::vector<fs::path>& stages, const std::string& name) {
   if (name.empty()) {
-    const auto latest = find_latest_checkpoint(folder);
-    GIMBAL_USER_CHECK(latest, "run folder '", folder.string(),
+    const auto latest = find_latest_checkpoint(stages.back());
+    GIMBAL_USER_CHECK(latest, "run folder '", stages.back().string(),
                       "' has no complete checkpoint to export");
     return *latest;
   }
-  const fs::path checkpoints = folder / "checkpoints";
-  const bool is_there = fs::path(name).filename() == name && fs::is_directory(checkpoints / name);
-  GIMBAL_USER_CHECK(is_there, "--checkpoint '", name, "' is not in '", checkpoints.string(),
-                    "', which has ", list_checkpoints(checkpoints));
-  verify_checkpoint(checkpoints / name);
-  return checkpoints / name;
+  const auto found = find_checkpoint(stages, name);
+  const fs::path checkpoints = stages.back() / "checkpoints";
+  GIMBAL_USER_CHECK(found, "--checkpoint '", name, "' is not in '", checkpoints.string(),
+                    "', which has ", list_checkpoints(checkpoints),
+                    ". Give a step (100), a name (step-00000100) or the folder's path.");
+  verify_checkpoint(*found);
+  return *found;
 }
 
 const std::vector<std::int64_t>& whole_shape(const Parameter& parameter) {
@@ -100,8 +143,8 @@ std::int64_t export_run(const fs::path& run, const std::string& checkpoint, cons
       (fs::is_directory(out) && (fs::is_empty(out) || fs::exists(out / "config.json")));
   GIMBAL_USER_CHECK(replaceable, "--out '", out.string(),
                     "' exists and is no model folder; it is left alone. Choose a new folder.");
-  const fs::path folder = last_stage_folder(run);
-  const fs::path chosen = choose_checkpoint(folder, checkpoint);
+  const fs::path chosen = choose_checkpoint(stage_folders(run), checkpoint);
+  const fs::path folder = chosen.parent_path().parent_path();  // of the stage
   const Recipe recipe = load_recipe(folder / "recipe.yaml", {}).front().recipe;
   const Model model = make_model_of_folder(recipe.model.path);
   export_checkpoint(chosen, model, export_dtype(recipe.model.dtype), recipe.model.path, out);

@@ -21,9 +21,10 @@ void export_checkpoint(const std::filesystem::path& checkpoint, const Model& mod
                        at::ScalarType dtype, const std::filesystem::path& origin,
                        const std::filesystem::path& folder);
 
-/// Reads RUN/recipe.yaml and a checkpoint (of the last stage that has one): the newest complete
-/// one, or the one of the folder name `checkpoint` ("step-00000100") when that is not empty.
-/// Returns the checkpoint's step. Throws UserError when there is none.
+/// Reads RUN/recipe.yaml and a checkpoint: the newest complete one of the last stage that has one,
+/// or the one that `checkpoint` names when that is not empty: a step ("100") or a folder
+/// ("step-00000100") of that stage, or a path to a checkpoint of any of the run's stages. Returns
+/// the checkpoint's step. Throws UserError when there is none.
 std::int64_t export_run(const std::filesystem::path& run, const std::string& checkpoint,
                         const std::filesystem::path& out);
 

@@ -25,4 +25,17 @@ void install_stop_signals() {
 
 int stop_signal() { return static_cast<int>(g_received); }
 
+std::string signal_name(int number) {
+  switch (number) {
+    case SIGINT:
+      return "SIGINT";
+    case SIGTERM:
+      return "SIGTERM";
+    case SIGUSR1:
+      return "SIGUSR1";
+    default:
+      return "signal " + std::to_string(number);
+  }
+}
+
 }  // namespace gimbal

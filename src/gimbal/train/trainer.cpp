@@ -20,6 +20,7 @@
 #include "gimbal/train/evaluate.h"
 #include "gimbal/train/export_run.h"
 #include "gimbal/train/layout/follow_plan.h"
+#include "gimbal/train/layout/step_warnings.h"
 #include "gimbal/train/optimizer_tensors.h"
 #include "gimbal/train/preflight.h"
 #include "gimbal/train/report/progress.h"
@@ -36,6 +37,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 struct Trainer::Output {
   MetricsWriter metrics;
+  MetricsWriter samples;
   Progress progress;
 };
 
@@ -52,6 +54,7 @@ Trainer::Trainer(Recipe recipe, std::optional<Plan> plan, std::filesystem::path 
           *runtime.groups,
           layout_for_training(recipe_, dataset_, model_for_training(recipe_), runtime.comm->size()),
           concat("mesh ", runtime.num_placements++)),
+      communication_(placement_.mesh()),
       model_(model_for_training(recipe_, placement_.ports())),
       frozen_blocks_(frozen_blocks(model_)),
       measurements_(model_.desc, memory_setting(), runtime.device),
@@ -111,6 +114,7 @@ TrainOutcome Trainer::run() {
     write_recipe_and_plan();
     output_ =
         std::make_unique<Output>(Output{MetricsWriter(run_folder_ / "metrics.jsonl", step_),
+                                        MetricsWriter(run_folder_ / "samples.jsonl", step_),
                                         Progress(step_, total_steps_, recipe_.log.every_steps)});
     RunSummary summary = make_summary();
     summary.rank_facts = rank_facts;
@@ -119,6 +123,9 @@ TrainOutcome Trainer::run() {
     if (!summary.fit.fits()) log_warning(fit_warning(summary.fit));
     for (const std::string& note : layout_notes(recipe_.parallel, placement_.layout().mesh))
       log_warning(note);
+    for (const std::string& warning :
+         step_warnings(recipe_.balance, placement_.layout(), plan_.has_value()))
+      log_warning(warning);
     if (plan_) {
       const std::string warning = plan_warning(*plan_, recipe_);
       if (!warning.empty()) log_warning(warning);
@@ -126,13 +133,15 @@ TrainOutcome Trainer::run() {
     output_->metrics.write(to_json(summary));
   }
   TrainOutcome outcome = run_steps();
-  if (outcome.signal == 0) outcome.signal = finish();
+  const bool all_steps_done = outcome.signal == 0;
+  if (all_steps_done) outcome.signal = finish();
   if (outcome.signal == 0) return outcome;
   outcome.finished = false;
   if (saved_step_ != step_) save();
   writer_->finish();
+  if (!all_steps_done) report_communication();
   if (runtime_.is_main()) {
-    log_warning(concat("stopped by signal ", outcome.signal, " after step ", step_,
+    log_warning(concat("stopped by ", signal_name(outcome.signal), " after step ", step_,
                        "; run the same command again to go on"));
   }
   return outcome;
@@ -154,7 +163,7 @@ void Trainer::measure_peak() {
 TrainOutcome Trainer::run_steps() {
   BatchStream stream(dataset_, processor_, *planner_, position_,
                      std::max<std::int64_t>(0, total_steps_ - step_), recipe_.data,
-                     placement_.needs_pixels(model_.desc), runtime_.device);
+                     placement_.tiles_read(model_), runtime_.device);
   StepRunner runner(recipe_, dataset_, model_, placement_, *store_, optimizer_, groups_,
                     measurements_, runtime_);
   while (step_ < total_steps_) {
@@ -179,7 +188,9 @@ int Trainer::run_step(BatchStream& stream, StepRunner& runner) {
   const auto start = std::chrono::steady_clock::now();
   const StepPlan plan = stream.next_plan();
   const double lr = recipe_.optimizer.lr * lr_factor(recipe_.optimizer, step_, total_steps_);
+  communication_.begin_step();
   StepResult result = runner.run(plan, stream, lr, writer_->failed());
+  communication_.end_step();
   ++step_;
   position_ = plan.next;
   const int signal = result.signal;
@@ -222,6 +233,8 @@ void Trainer::finish_step(const StepPlan& plan, StepResult result, double lr, do
     work = work + load.work;
   }
   loss_tokens_seen_ += plan.loss_tokens;
+  // Before the step's line of metrics: who reads that finds this.
+  if (output_) output_->samples.write(samples_line(step_, plan));
   bad_steps_in_a_row_ = result.skipped ? bad_steps_in_a_row_ + 1 : 0;
   if (result.skipped) {
     note_skipped(result);
@@ -266,6 +279,18 @@ void Trainer::note_skipped(const StepResult& result) {
                     "(train.max_bad_steps). The last one: ",
                     message,
                     "\nLower optimizer.lr, set optimizer.clip_norm, or look at the samples named.");
+}
+
+void Trainer::report_communication() {
+  if (runtime_.comm->size() == 1 || communication_.num_steps() == 0) return;
+  CommunicationReport report{step_, communication_.num_steps(), {}};
+  const std::string own = to_json(communication_.totals()).dump();
+  for (const std::string& text : all_gather_bytes(*runtime_.comm, own, "communication"))
+    report.ranks.push_back(comm_totals_from(Json::parse(text)));
+  if (!output_) return;
+  output_->progress.break_line();
+  output_->metrics.write(to_json(report));
+  log_info(to_text(report));
 }
 
 TrainingState Trainer::training_state() const {
@@ -332,6 +357,7 @@ int Trainer::finish() {
     output_->metrics.write(to_json(prediction));
     log_info(to_text(prediction));
   }
+  report_communication();
   const int signal = evaluate_now();
   if (signal == 0 && runtime_.is_main()) start_export();
   return signal;

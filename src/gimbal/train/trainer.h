@@ -12,6 +12,7 @@
 #include "gimbal/plan/plan.h"
 #include "gimbal/train/build.h"
 #include "gimbal/train/layout/placement.h"
+#include "gimbal/train/report/communication.h"
 #include "gimbal/train/report/memory_fit.h"
 #include "gimbal/train/report/metrics.h"
 #include "gimbal/train/report/prediction.h"
@@ -57,6 +58,8 @@ class Trainer {
   void measure_peak();
   /// Collective. What was predicted beside what all ranks have measured.
   PredictionReport compare_with_prediction();
+  /// Collective. Writes and shows what all ranks have communicated in this process' steps.
+  void report_communication();
   TrainOutcome run_steps();
   /// Returns the stop signal that any rank has received, or 0.
   int run_step(BatchStream& stream, StepRunner& runner);
@@ -87,6 +90,7 @@ class Trainer {
   Dataset dataset_;
   ImageProcessor processor_;
   Placement placement_;
+  StepCommunication communication_;
   Model model_;  // this rank's parts
   std::vector<bool> frozen_blocks_;
   RunMeasurements measurements_;  // before the tensors that it counts

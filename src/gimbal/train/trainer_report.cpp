@@ -12,6 +12,7 @@
 #include "gimbal/config/load.h"
 #include "gimbal/profile/machine.h"
 #include "gimbal/profile/memory.h"
+#include "gimbal/schedule/validate.h"
 #include "gimbal/train/layout/follow_plan.h"
 #include "gimbal/train/tape/block_levels.h"
 #include "gimbal/train/trainer.h"
@@ -30,15 +31,19 @@ MemorySetting Trainer::memory_setting() const {
   setting.tp = layout.mesh.tp;
   setting.dp_shard = layout.mesh.dp_shard;
   setting.reshard = layout.policy == StorePolicy::kReshard;
+  // A step of usual length: as many micro-batches as packs come to each data rank.
+  const auto packs = static_cast<std::size_t>(recipe_.balance.packs_per_step);
+  const auto ranks = static_cast<std::size_t>(layout.mesh.data_parallel());
+  const auto parts =
+      static_cast<std::size_t>(std::max<std::int64_t>(1, recipe_.balance.micro_batches));
+  const std::size_t count = layout.padded_micro_batches((packs + ranks - 1) / ranks * parts);
+  setting.micro_batches = static_cast<int>(count);
+  setting.split_backward = layout.splits_backward();
+  setting.pp = layout.mesh.pp;
   if (layout.stages.size() > 1) {
-    // A step of usual length: as many micro-batches as packs come to each data rank.
-    const auto packs = static_cast<std::size_t>(recipe_.balance.packs_per_step);
-    const auto ranks = static_cast<std::size_t>(layout.mesh.data_parallel());
-    const auto parts =
-        static_cast<std::size_t>(std::max<std::int64_t>(1, recipe_.balance.micro_batches));
-    const std::size_t count = layout.padded_micro_batches((packs + ranks - 1) / ranks * parts);
-    setting.in_flight =
-        layout.in_flight(placement_.mesh().at().pp, count, model_.desc.blocks.size());
+    for (const BlockRange& stage : placement_.own_stages())
+      setting.stages.push_back({stage.begin, stage.end});
+    setting.held = fullest_moments(layout.make(count), placement_.mesh().at().pp);
   }
   return setting;
 }
@@ -102,6 +107,7 @@ RunSummary Trainer::make_summary() {
     work.vision_rows += weight * record.vision_rows;
   }
   summary.balance = planner_->report(position_.epoch);
+  summary.waste = planner_->mean_waste(position_.epoch);
   for (const Rejection& sample : screening.rejected)
     summary.rejected.push_back(dataset_.describe_sample(sample.sample) + ": " + sample.reason);
   summary.step_flops = training_flops(model_.desc, work, frozen_blocks_) /

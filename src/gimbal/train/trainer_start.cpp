@@ -5,19 +5,13 @@
 #include "gimbal/base/error.h"
 #include "gimbal/base/log.h"
 #include "gimbal/checkpoint/run_checkpoint.h"
-#include "gimbal/config/enums.h"
 #include "gimbal/train/data/run_patterns.h"
+#include "gimbal/train/data/sample_order.h"
 #include "gimbal/train/optimizer_tensors.h"
 #include "gimbal/train/trainer.h"
 #include "gimbal/train/weights.h"
 
 namespace gimbal {
-namespace {
-
-/// Goes up with every change of the balancer that changes the order of samples.
-constexpr int kOrderVersion = 2;
-
-}  // namespace
 
 std::unique_ptr<ParameterStore> Trainer::make_store() {
   StoreSetup setup = placement_.store_setup(model_);
@@ -63,15 +57,7 @@ void Trainer::make_planner(bool has_checkpoint) {
 }
 
 std::string Trainer::order_fingerprint() const {
-  const BalanceConfig& b = recipe_.balance;
-  std::string text =
-      concat("order=", kOrderVersion, " method=", enum_name(b.method), " text_cap=", b.text_cap,
-             " vision_cap=", b.vision_cap, " packs_per_step=", b.packs_per_step,
-             " packs_per_slot=", b.packs_per_slot == 0 ? b.packs_per_step : b.packs_per_slot,
-             " samples_per_pack=", b.samples_per_pack, " oversize=", enum_name(b.oversize),
-             " seed=", recipe_.train.seed, " patterns=", planner_->patterns_fingerprint());
-  for (const auto& [name, weight] : recipe_.data.weights) text += concat(" ", name, "=", weight);
-  return text;
+  return gimbal::order_fingerprint(recipe_, planner_->patterns_fingerprint());
 }
 
 void Trainer::start_weights() {
@@ -99,10 +85,12 @@ bool Trainer::resume(const std::optional<std::filesystem::path>& latest) {
       state.dataset_fingerprint == dataset_.fingerprint(), "the run in '", run_folder_.string(),
       "' was trained on other data than '", recipe_.data.train,
       "' holds now. Choose another train.run, or give the dataset that the run began with.");
-  GIMBAL_USER_CHECK(state.recipe_fingerprint == order_fingerprint(), "the run in '",
-                    run_folder_.string(), "' used another order of samples (",
-                    state.recipe_fingerprint, ") than this recipe gives (", order_fingerprint(),
-                    "). Undo the change, or choose another train.run.");
+  GIMBAL_USER_CHECK(
+      state.recipe_fingerprint == order_fingerprint(), "the run in '", run_folder_.string(),
+      "' cannot go on: this recipe gives another order of samples than it has used:",
+      order_changes(state.recipe_fingerprint, order_fingerprint()), "\nSet back what has changed",
+      plan_ ? " (with train.plan: follow its plan)" : "",
+      ", or choose another train.run to start anew.");
   optimizer_.set_step_count(state.optimizer_steps);
   store_->values_changed();
   step_ = saved_step_ = resumed_step_ = static_cast<std::int64_t>(state.step);

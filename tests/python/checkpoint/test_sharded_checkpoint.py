@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ import safetensors.torch
 import torch
 
 from gimbal.__main__ import run as gimbal
+from gimbal.inspect.checkpoint_text import parts_of
 
 torch.set_num_threads(1)
 
@@ -140,6 +142,51 @@ def test_inspect_shows_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert value["files"]["index.json"] == (checkpoint / "index.json").stat().st_size
     write_by_hand(tmp_path / "step-00000008")
     assert inspect(capsys, tmp_path / "step-00000008", "--verify")[0] == 0
+
+
+def test_inspect_sums_parameters_up_by_parts() -> None:
+    names = ["vision.embed.patch.weight", "projector.up.weight", "projector.norm.weight", "text.embed.weight", "text.head.weight"]
+    for stream, layers in (("vision", 2), ("text", 3)):
+        names += [f"{stream}.{layer}.{part}.weight" for layer in range(layers) for part in "ab"]
+    dtypes = {"text.head.weight": "BF16"}
+    parts = parts_of({name: {"shape": [2, 3], "dtype": dtypes.get(name, "F32"), "pieces": 1} for name in names})
+    assert parts["text layers"] == {"layers": 3, "parameters": 6, "values": 36, "bytes": 144}
+    assert parts["vision layers"]["layers"] == 2 and parts["projector"]["parameters"] == 2
+    assert parts["text.head"] == {"layers": 0, "parameters": 1, "values": 6, "bytes": 12}
+    assert set(parts) == {"vision.embed", "vision layers", "projector", "text.embed", "text layers", "text.head"}
+
+
+def test_inspect_lists_parameters_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = save(tmp_path, (1, 2, 1))
+    short, each = inspect(capsys, checkpoint)[1], inspect(capsys, checkpoint, "--parameters")[1]
+    assert "b.columns" not in short and "--parameters lists each" in short
+    assert re.search(r"^  b +- +1 +45 +0\.00$", short, re.M), short
+    assert re.search(r"^  b.columns +F32 +\[5, 9\]  \d pieces$", each, re.M), each
+    assert "  b.columns" in inspect(capsys, tmp_path / "run", "--parameters")[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [('["one"', "not valid JSON"), ('{"one": 1}', "expected a list"), ("[1]", "expected a list")]
+)
+def test_inspect_of_a_broken_list_of_stages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, words: str
+) -> None:
+    (tmp_path / "stages.json").write_text(content)
+    assert gimbal(["inspect", str(tmp_path)]) == 2
+    assert f"{tmp_path / 'stages.json'}: {words}" in capsys.readouterr().err
+
+
+def test_inspect_shows_what_the_ranks_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path, (1, 2, 1))
+    sent = {"axis": "dp_shard", "call": "all-gather", "calls": 80, "bytes": 30 << 20, "wait_seconds": 0.5}
+    line = {"kind": "communication", "step": 10, "steps": 10, "mean": [sent], "ranks": []}
+    train = {"kind": "train", "step": 10}
+    lines = [json.dumps(entry) for entry in ({**line, "steps": 5}, train, line)]
+    (tmp_path / "run" / "metrics.jsonl").write_text("\n".join(lines) + '\n{"kind":"communication","st')
+    text = inspect(capsys, tmp_path / "run")[1]
+    assert "communication of 10 steps, mean of the ranks:" in text
+    assert re.search(r"^  dp_shard  all-gather +80 +30\.000 +3\.000 +0\.500$", text, re.M), text
+    assert json.loads(inspect(capsys, tmp_path / "run", "--json")[1])["communication"]["steps"] == 10
 
 
 def test_inspect_shows_version_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,6 +314,8 @@ def test_inspect_of_something_else_is_exit_code_2(tmp_path: Path, capsys: pytest
     (tmp_path / "manifest.json").write_text("{}")
     assert gimbal(["inspect", str(tmp_path), "--verify"]) == 2
     assert "--verify is for checkpoints" in capsys.readouterr().err
+    assert gimbal(["inspect", str(tmp_path), "--parameters"]) == 2
+    assert "--parameters is for checkpoints" in capsys.readouterr().err
     write_by_hand(tmp_path / "step-00000008")
     assert gimbal(["inspect", str(tmp_path / "step-00000008"), "--sample", "1"]) == 2
     assert "--sample and --model are for dataset folders" in capsys.readouterr().err

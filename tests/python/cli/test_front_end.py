@@ -254,8 +254,9 @@ def test_train_reports_all_problems_before_it_starts_anything(installation: Inst
 
 def test_train_names_bad_words(installation: Installation) -> None:
     assert "RECIPE is required" in installation.error("train")
-    assert "--nproc" in installation.error("train", "r.yaml", "--nproc", "0")
-    assert "--nproc" in installation.error("train", "r.yaml", "--nproc", "two")
+    for bad in ("0", "two", "-1", "1.5", "5000"):
+        message = f"--nproc: found '{bad}', expected a whole number from 1 to 1024\nSee `gimbal train --help`."
+        assert message in installation.error("train", "r.yaml", "--nproc", bad)
     assert "--frob" in installation.error("train", "r.yaml", "--frob")
     assert "See `gimbal train --help`" in installation.error("train", "r.yaml", "--frob")
     assert "cannot read" in installation.error("train", "absent.yaml")
@@ -264,6 +265,15 @@ def test_train_names_bad_words(installation: Installation) -> None:
 def test_nproc_inside_a_launcher_is_refused(installation: Installation) -> None:
     message = installation.error("train", "r.yaml", "--nproc", "2", WORLD_SIZE="4")
     assert "--nproc 2 inside a launcher (WORLD_SIZE=4)" in message
+
+
+def test_nproc_that_the_mesh_does_not_make_is_refused(installation: Installation) -> None:
+    message = installation.error("train", "r.yaml", "--nproc", "2", "parallel.tp=4")
+    assert "tp 4 is 4, which does not divide the 2 processes of this run. Start 4 (--nproc 4) or a multiple" in message
+    # A plan brings its own mesh, and without --nproc a launcher may have started more.
+    assert installation.handed("train", "r.yaml", "parallel.tp=4")["words"] == ["train", "r.yaml", "parallel.tp=4"]
+    words = ("train", "r.yaml", "parallel.tp=4", "train.plan=p.json")
+    assert installation.handed(*words, "--nproc", "2")["words"][:2] == ["-m", "gimbal.launch"]
 
 
 def test_nproc_starts_that_many_processes(installation: Installation) -> None:
@@ -340,7 +350,8 @@ def test_nproc_passes_signals_on(installation: Installation, number: int) -> Non
     # Python, not sh: a shell would have to sleep in a child, and a signal may reach that child between fork and exec.
     script = (
         f"#!{sys.executable}\nimport os, signal, sys, time\n"
-        "def save(number, frame):\n    os.write(1, b'saved\\n')\n    os._exit(128 + number)\n"
+        "def save(number, frame):\n    os.write(1, b'saved\\n')\n"
+        "    open(os.environ['GIMBAL_LAUNCH_NOTES'] + f\"/{os.getpid()}.note\", 'w').write(f'stopped {number}')\n    os._exit(0)\n"
         f"signal.signal({int(number)}, save)\nopen({str(started)!r}, 'a').write(os.environ['RANK'] + '\\n')\n"
         "while True:\n    time.sleep(1)\n"
     )
@@ -360,6 +371,23 @@ def test_nproc_passes_signals_on(installation: Installation, number: int) -> Non
     assert process.returncode == 128 + number
     assert output.split() == ["saved", "saved"]
     assert "Traceback" not in errors
+
+
+# From the first moments of `gimbal` and Python over torch's import to the ranks' own start.
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.15, 0.8, 2.5])
+def test_a_ctrl_c_while_a_job_starts_ends_it_with_one_line(installation: Installation, delay: float) -> None:
+    write_program(installation.bin / "gimbal-run", "#!/bin/sh\nexec sleep 60\n")
+    (installation.folder / "tmp").mkdir()
+    environment = os.environ | {"GIMBAL_PYTHON": sys.executable, "TMPDIR": str(installation.folder / "tmp")}
+    words = [str(installation.bin / "gimbal"), "train", "r.yaml", "--nproc", "2", "--max-restarts", "3"]
+    with subprocess.Popen(words, cwd=installation.folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate(timeout=60)[1]
+    # `gimbal` itself has nothing to say yet.
+    ends = {(130, "warning: stopped by SIGINT\n")} | ({(-signal.SIGINT, "")} if delay < 0.1 else set())
+    assert (process.returncode, errors) in ends
+    assert os.listdir(installation.folder / "tmp") == []
 
 
 def test_evaluate_hands_over_its_options(installation: Installation) -> None:

@@ -209,14 +209,55 @@ def test_broken_parts_are_noted_and_the_rest_is_shown(run):
     assert "predictions.jsonl: 1 unreadable line(s)" in notes
 
 
+def append(run, *lines):
+    with (run / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def test_ranks_and_communication_are_tables(run):
+    facts = [
+        {"rank": rank, "host": f"node{rank}", "coordinates": f"pp {rank}", "blocks": [f"text.{rank} .. text.{rank}"]} for rank in range(2)
+    ]
+    activations = {"predicted": 2 << 20, "measured": 5 << 19}
+    peaks = [{"rank": rank, "total_peak_bytes": (8 + rank) << 20, "activation_peak_bytes": activations} for rank in range(2)]
+    for fact in facts:
+        fact["state_bytes"] = 3 << 20
+    sent = {"axis": "pp", "call": "send", "calls": 120, "bytes": 60 << 20, "wait_seconds": 1.5}
+    append(run, {"kind": "summary", "mesh": "pp 2", "rank_facts": facts})
+    before = render(read_run(run))
+    append(run, {"kind": "prediction", "step": 30, "ranks": peaks})
+    append(run, {"kind": "communication", "step": 30, "steps": 30, "mean": [sent], "ranks": [[sent], [sent]]})
+    page = render(read_run(run))
+    plain = page.replace(" class=num", "")
+    assert {"Ranks", "Communication"} <= set(outline(page).headings)
+    assert "{" not in re.sub(r"<(script|style).*?</\1>", "", page, flags=re.S) and "records of kind" not in page
+    for cells in (
+        ["1", "pp 1", "node1", "text.1 .. text.1", "3 MiB", "9 MiB", "2.5 MiB", "2 MiB"],
+        ["pp", "send", "120", "60 MiB", "2 MiB", "1.5 s"],
+    ):
+        assert f"<td>{'</td><td>'.join(cells)}</td>" in plain, cells
+    # Until its end a run shows the ranks alone.
+    assert "Ranks" in outline(before).headings and "Communication" not in outline(before).headings
+    assert "<td>3 MiB</td><td>–</td>" in before.replace(" class=num", "")
+
+
+def test_a_run_of_one_process_has_no_tables_of_ranks(run):
+    fact = {"rank": 0, "host": "node0", "coordinates": "", "blocks": ["text.0 .. text.1"], "state_bytes": 1}
+    append(run, {"kind": "summary", "rank_facts": [fact]})
+    assert not {"Ranks", "Communication"} & set(outline(render(read_run(run))).headings)
+
+
+def test_lists_of_objects_are_flattened():
+    assert text.flatten({"a": [{"b": 1}, {"b": [2, 3]}]}) == [("a.0.b", 1), ("a.1.b", "2, 3")]
+
+
 def test_predictions_are_shown_beside_what_was_measured(run):
     line = {
         "kind": "prediction", "step": 9, "activation_peak_bytes": {"predicted": 1048576, "measured": 1572864, "ratio": 1.5},
         "step_seconds": {"predicted": 0.2, "measured": 0.21, "ratio": 1.05},
         "classes": [{"class": "text_layer", "forward": {"predicted": 0.01, "measured": 0.02}, "backward": {"predicted": 0, "measured": 0.1}}],
     }  # fmt: skip
-    with (run / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    append(run, line)
     page = render(read_run(run))
     assert "Predicted and measured" in page and "records of kind" not in page
     assert "1.5 MiB, predicted 1 MiB (+50.0 %)" in page

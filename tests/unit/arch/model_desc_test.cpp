@@ -179,5 +179,40 @@ TEST(ModelDesc, ACutSendsTheOutputAndWhatIsCarried) {
   EXPECT_THROW(cut_values(model, 2, kWork), InternalError);
 }
 
+// What one of sp x tp ranks keeps of 10 rows. Attention: 7 values a row, of them 2 are gathered for
+// the products, 3 are its result, 2 the keys and values of 2 heads; mlp: 11, of them 3 gathered.
+TEST(ModelDesc, RanksKeepMoreThanTheirShareOfSomeValues) {
+  BlockDesc layer = two_parts();
+  layer.parts[0].gathered_values_per_row = 2;
+  layer.parts[0].attended_values_per_row = 3;
+  layer.parts[0].key_value_values_per_row = 2;
+  layer.parts[0].num_key_value_heads = 2;
+  layer.parts[1].gathered_values_per_row = 3;
+  const auto kept = [&](Recompute level, int sp, int tp) {
+    return rank_saved_values(layer, kWork, level, sp, tp);
+  };
+  EXPECT_DOUBLE_EQ(kept(Recompute::kKeep, 1, 1), 180);
+  // tp: the gathered rows whole.
+  EXPECT_DOUBLE_EQ(kept(Recompute::kKeep, 1, 2), 90 + (2 + 3) * 10 / 2.0);
+  // sp: the result before and after its exchange.
+  EXPECT_DOUBLE_EQ(kept(Recompute::kKeep, 2, 1), 90 + 3 * 10 / 2.0);
+  // Both; and each of 4 ranks has one of 2 key-value heads.
+  EXPECT_DOUBLE_EQ(kept(Recompute::kKeep, 2, 2), 45 + 5 * 10 / 4.0 + 3 * 10 / 4.0 + 2 * 10 / 4.0);
+  // A recomputed part keeps its input's share.
+  EXPECT_DOUBLE_EQ(kept(Recompute::kAttention, 2, 2), (2 + 11) * 10 / 4.0 + 3 * 10 / 4.0);
+  EXPECT_DOUBLE_EQ(kept(Recompute::kFull, 2, 2), 2 * 10 / 4.0);
+  EXPECT_DOUBLE_EQ(rank_recomputed_values(layer, kWork, Recompute::kFull, 2, 2),
+                   kept(Recompute::kKeep, 2, 2) - kept(Recompute::kFull, 2, 2));
+}
+
+TEST(ModelDesc, TensorParallelRanksHaveSomeParametersWhole) {
+  BlockDesc layer = two_parts();
+  layer.num_parameters = 100;
+  layer.num_expert_parameters = 30;
+  layer.num_uncut_parameters = 10;
+  EXPECT_DOUBLE_EQ(rank_dense_parameters(layer, 1), 70);
+  EXPECT_DOUBLE_EQ(rank_dense_parameters(layer, 4), 10 + 60 / 4.0);
+}
+
 }  // namespace
 }  // namespace gimbal

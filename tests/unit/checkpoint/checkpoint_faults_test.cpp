@@ -13,6 +13,7 @@
 #include "gimbal/checkpoint/checkpoint_writer.h"
 #include "gimbal/checkpoint/run_checkpoint.h"
 #include "gimbal/checkpoint/sharded/agree.h"
+#include "unit/base/names_in.h"
 #include "unit/base/temp_folder.h"
 #include "unit/checkpoint/disk_faults.h"
 #include "unit/checkpoint/mesh_shards.h"
@@ -28,6 +29,7 @@ using testing::errors_of_ranks;
 using testing::filled_rank;
 using testing::mesh_parameters;
 using testing::MeshRank;
+using testing::names_in;
 using testing::run_ranks;
 using testing::state_at;
 using testing::TempFolder;
@@ -70,11 +72,9 @@ TEST(CheckpointFaults, ASlowDiskIsNoLostRank) {
         },
         2s);
     EXPECT_EQ(errors, (std::vector<std::string>{"", ""}));
-    std::set<std::string> names;
-    for (const auto& entry : fs::directory_iterator(folder / "checkpoints/step-00000001"))
-      names.insert(entry.path().filename());
-    EXPECT_EQ(names, (std::set<std::string>{"index.json", "rank-00000.safetensors",
-                                            "rank-00001.safetensors", "state.json"}));
+    EXPECT_EQ(names_in(folder / "checkpoints/step-00000001"),
+              (std::set<std::string>{"index.json", "rank-00000.safetensors",
+                                     "rank-00001.safetensors", "state.json"}));
   }
 }
 

@@ -11,6 +11,7 @@
 #include "gimbal/base/error.h"
 #include "gimbal/base/file.h"
 #include "gimbal/checkpoint/run_checkpoint.h"
+#include "unit/base/names_in.h"
 #include "unit/base/temp_folder.h"
 #include "unit/checkpoint/mesh_shards.h"
 #include "unit/checkpoint/small_run.h"
@@ -27,6 +28,7 @@ using testing::errors_of_ranks;
 using testing::filled_rank;
 using testing::mesh_parameters;
 using testing::MeshRank;
+using testing::names_in;
 using testing::run_ranks;
 using testing::state_at;
 using testing::TempFolder;
@@ -39,13 +41,6 @@ CheckpointRules rules_with(std::size_t keep_last, std::uint64_t keep_every = 0) 
   rules.keep_every = keep_every;
   rules.timeout = 10s;
   return rules;
-}
-
-std::set<std::string> folders_in(const fs::path& run) {
-  std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(run / "checkpoints"))
-    names.insert(entry.path().filename().string());
-  return names;
 }
 
 MeshRank load(const fs::path& run, const MeshShape& mesh, Comm& world) {
@@ -100,11 +95,9 @@ TEST(CheckpointWriter, FilesAreAsDescribed) {
       writer.save(state_at(1), rank.shards, rank.optimizer);
       if (background) writer.finish();
     });
-    std::set<std::string> names;
-    for (const auto& entry : fs::directory_iterator(folder / "checkpoints/step-00000001"))
-      names.insert(entry.path().filename());
-    EXPECT_EQ(names, (std::set<std::string>{"index.json", "rank-00000.safetensors",
-                                            "rank-00001.safetensors", "state.json"}));
+    EXPECT_EQ(names_in(folder / "checkpoints/step-00000001"),
+              (std::set<std::string>{"index.json", "rank-00000.safetensors",
+                                     "rank-00001.safetensors", "state.json"}));
   }
 }
 
@@ -117,8 +110,9 @@ TEST(CheckpointWriter, KeepsTheLastAndEveryMultiple) {
       writer.save(state_at(step), rank.shards, rank.optimizer);
     writer.finish();
   });
-  EXPECT_EQ(folders_in(folder.path()), (std::set<std::string>{"step-00000004", "step-00000008",
-                                                              "step-00000009", "step-00000010"}));
+  EXPECT_EQ(
+      names_in(folder / "checkpoints"),
+      (std::set<std::string>{"step-00000004", "step-00000008", "step-00000009", "step-00000010"}));
 }
 
 TEST(CheckpointWriter, RemovesLeftoversOfKilledRunsAtTheStart) {
@@ -130,7 +124,7 @@ TEST(CheckpointWriter, RemovesLeftoversOfKilledRunsAtTheStart) {
     CheckpointWriter writer(folder.path(), world, kTwoShards, rules_with(9));
     GIMBAL_CHECK(!fs::exists(folder / "checkpoints/step-00000007.partial"), "still there");
   });
-  EXPECT_EQ(folders_in(folder.path()), std::set<std::string>{"step-00000003"});
+  EXPECT_EQ(names_in(folder / "checkpoints"), std::set<std::string>{"step-00000003"});
 }
 
 TEST(CheckpointWriter, AnErrorOfOneRankIsThrownOnAllAndTheNextSaveWorks) {
@@ -152,14 +146,14 @@ TEST(CheckpointWriter, AnErrorOfOneRankIsThrownOnAllAndTheNextSaveWorks) {
         (folder / "absent/checkpoints/step-00000001.partial/rank-00001.safetensors").string();
     EXPECT_EQ(errors[1], path + ": cannot create: No such file or directory");
     EXPECT_EQ(errors[0], "rank 1: " + errors[1]);
-    EXPECT_TRUE(folders_in(folder.path()).empty());
+    EXPECT_TRUE(names_in(folder / "checkpoints").empty());
   }
   run_ranks(2, [&](Comm& world) {
     CheckpointWriter writer(folder.path(), world, kTwoShards, rules_with(9));
     writer.save(state_at(1), ranks[world.rank()].shards, ranks[world.rank()].optimizer);
     writer.finish();
   });
-  EXPECT_EQ(folders_in(folder.path()), std::set<std::string>{"step-00000001"});
+  EXPECT_EQ(names_in(folder / "checkpoints"), std::set<std::string>{"step-00000001"});
 }
 
 TEST(CheckpointWriter, AFileThatDoesNotComeEndsTheSaveAtTheTimeLimit) {
@@ -179,7 +173,7 @@ TEST(CheckpointWriter, AFileThatDoesNotComeEndsTheSaveAtTheTimeLimit) {
                            "The run folder has to be on a disk "
                            "that all ranks see.");
   EXPECT_EQ(errors[1], "rank 0: " + errors[0]);
-  EXPECT_TRUE(folders_in(folder / "run").empty());
+  EXPECT_TRUE(names_in(folder / "run/checkpoints").empty());
 }
 
 TEST(CheckpointWriter, AnEndWithoutTheOthersLeavesNoCheckpoint) {
@@ -193,7 +187,7 @@ TEST(CheckpointWriter, AnEndWithoutTheOthersLeavesNoCheckpoint) {
     writer.save(state_at(1), rank.shards, rank.optimizer);
   });
   EXPECT_LT(std::chrono::steady_clock::now() - start, 8s);  // its time limit is 10 s
-  EXPECT_TRUE(folders_in(folder / "run").empty());
+  EXPECT_TRUE(names_in(folder / "run/checkpoints").empty());
 }
 
 TEST(CheckpointWriter, AnEndInTheMiddleOfASaveLetsItBecomeComplete) {
@@ -221,7 +215,8 @@ TEST(CheckpointWriter, OneRankSavesAloneWhatItHasWhole) {
     writer.save_alone(state_at(2), rank.shards, rank.optimizer);
     GIMBAL_CHECK(writer.saved_step() == 2U, "saved");
   });
-  EXPECT_EQ(folders_in(folder.path()), (std::set<std::string>{"step-00000001", "step-00000002"}));
+  EXPECT_EQ(names_in(folder / "checkpoints"),
+            (std::set<std::string>{"step-00000001", "step-00000002"}));
   run_ranks(1, [&](Comm& world) {
     GIMBAL_CHECK(
         equal_ranks(load(folder.path(), {}, world), filled_rank(mesh_parameters(), {}, 0, 3)),

@@ -12,6 +12,7 @@
 #include "gimbal/base/file.h"
 #include "gimbal/base/json.h"
 #include "gimbal/base/sha256.h"
+#include "unit/base/names_in.h"
 #include "unit/base/temp_folder.h"
 
 namespace gimbal {
@@ -19,6 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::message_of;
+using testing::names_in;
 using testing::TempFolder;
 
 const std::vector<TensorSpec> kSpecs{{"model.a.weight", at::kFloat, {2, 3}},
@@ -48,15 +50,11 @@ TEST(HfFolder, SavesOneFileAndCarriesTokenizerAndProcessor) {
   make_origin(folder / "origin");
   save_hf_folder(folder / "out", folder / "origin", "{\"model_type\": \"x\"}\n", kSpecs, values_of,
                  1 << 20);
-  std::set<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder / "out"))
-    names.insert(entry.path().filename());
-  std::set<std::string> expected{"config.json", "model.safetensors"};
-  for (const auto& entry : fs::directory_iterator(folder / "origin"))
-    expected.insert(entry.path().filename());
+  std::set<std::string> expected = names_in(folder / "origin");
+  expected.insert({"config.json", "model.safetensors"});
   expected.erase("pytorch_model.bin");
   expected.erase("README.md");
-  EXPECT_EQ(names, expected);
+  EXPECT_EQ(names_in(folder / "out"), expected);
   EXPECT_EQ(read_file(folder / "out/other.model"), "content of other.model");
   EXPECT_EQ(read_json(folder / "out/config.json")["model_type"], "x");
   EXPECT_EQ(SafetensorsReader(folder / "out/model.safetensors").metadata().at("format"), "pt");

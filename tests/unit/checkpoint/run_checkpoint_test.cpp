@@ -13,6 +13,7 @@
 #include "gimbal/base/sha256.h"
 #include "gimbal/checkpoint/checkpoint_reader.h"
 #include "gimbal/checkpoint/safetensors.h"
+#include "unit/base/names_in.h"
 #include "unit/base/temp_folder.h"
 #include "unit/checkpoint/small_run.h"
 
@@ -21,6 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::message_of;
+using testing::names_in;
 using testing::small_run;
 using testing::SmallRun;
 using testing::state_at;
@@ -344,12 +346,10 @@ TEST(RunCheckpoint, PruningKeepsMultiples) {
   for (const std::uint64_t step : {10, 15, 20, 25, 30}) save(folder.path(), step);
   fs::remove(folder / "checkpoints/step-00000025/state.json");
   prune_checkpoints(folder.path(), 1, 25, 10);
-  std::set<std::string> left;
-  for (const auto& entry : fs::directory_iterator(folder / "checkpoints"))
-    left.insert(entry.path().filename());
   // 25 is damaged and newer than what is kept, 30 lies past the current step.
-  EXPECT_EQ(left, (std::set<std::string>{"step-00000010", "step-00000020", "step-00000025",
-                                         "step-00000030.unused"}));
+  EXPECT_EQ(names_in(folder / "checkpoints"),
+            (std::set<std::string>{"step-00000010", "step-00000020", "step-00000025",
+                                   "step-00000030.unused"}));
 }
 
 TEST(TrainingState, JsonNamesWhatIsWrong) {

@@ -22,8 +22,10 @@ TEST(MeshOfProcesses, ReplicasAreWhatIsLeft) {
   config.pp = 2;
   config.sp = 3;
   EXPECT_EQ(mesh_of_processes(config, 12), (MeshShape{.pp = 2, .dp_replicate = 2, .sp = 3}));
-  EXPECT_THAT(message_of<UserError>([&] { mesh_of_processes(config, 8); }),
-              HasSubstr("is 6, which does not divide the 8 processes of this run"));
+  EXPECT_THAT(
+      message_of<UserError>([&] { mesh_of_processes(config, 8); }),
+      HasSubstr("is 6, which does not divide the 8 processes of this run. Start 6 (--nproc 6) "
+                "or a multiple of that, or change an axis."));
   config.dp_replicate = 1;
   EXPECT_THAT(message_of<UserError>([&] { mesh_of_processes(config, 12); }),
               HasSubstr("is 6 processes, but this run has 12. Start it with --nproc 6"));

@@ -32,6 +32,14 @@ TEST(Validate, TakesInterleavedStages) {
   EXPECT_THAT(validate(recipe), ElementsAre());
 }
 
+TEST(Validate, APlanSaysHowManyStartsOfStagesThereAre) {
+  Recipe recipe;
+  recipe.parallel.stage_starts = {"text.0"};
+  EXPECT_EQ(validate(recipe).size(), 1U);
+  recipe.train.plan = "plan.json";  // with two stages, maybe these
+  EXPECT_THAT(validate(recipe), ElementsAre());
+}
+
 TEST(Validate, NamesEachWrongValue) {
   const std::pair<std::vector<std::string>, const char*> cases[] = {
       {{"name=a/b"}, "name: 'a/b' must be a word without /"},
@@ -93,10 +101,11 @@ TEST(Validate, NamesEachWrongValue) {
       {{"parallel.pp=2", "parallel.stage_starts=['']"},
        "parallel.stage_starts[0]: is an empty pattern"},
       {{"parallel.pp=3", "parallel.stage_starts=[text.0]"},
-       "parallel.stage_starts: names 1 blocks; 3 stages have 2 first blocks besides the first "
-       "stage's"},
+       "parallel.stage_starts: names 1 block; 3 stages (parallel.pp x parallel.stages_per_rank) "
+       "need the first block of each but the first, which makes 2"},
       {{"parallel.stage_starts=[text.0]"},
-       "parallel.stage_starts: names 1 blocks; 1 stages have 0"},
+       "parallel.stage_starts: names 1 block; 1 stage (parallel.pp x parallel.stages_per_rank) has "
+       "none to name: leave it out"},
       {{"checkpoint.keep_every=-1"}, "checkpoint.keep_every: is -1"},
       {{"evaluate.every_steps=-1"}, "evaluate.every_steps: is -1"},
       {{"evaluate.max_samples=-1"}, "evaluate.max_samples: is -1"},

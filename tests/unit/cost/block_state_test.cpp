@@ -45,9 +45,10 @@ TEST(BlockState, OfAShardedLayerIsWhatOneCountsByHand) {
     settings.shard_policy = policy;
     const bool reshard = policy == ShardPolicy::kReshard;
     const CostModel costs = costs_on(model, settings);
-    EXPECT_DOUBLE_EQ(costs.state_bytes(1),
-                     (reshard ? 1 : 2) * (2 + 4) * mine / 2 + (4 + 8) * mine / 2);
-    EXPECT_DOUBLE_EQ(costs.gathered_bytes(1), reshard ? (2 + 4) * mine : 0);
+    // Masters, gradients and moments in shards; the gathered copy is kept or comes and goes.
+    EXPECT_DOUBLE_EQ(costs.state_bytes(1), (4 + 4 + 8) * mine / 2 + (reshard ? 0 : 2 * mine));
+    EXPECT_DOUBLE_EQ(costs.gathered_bytes(1), reshard ? 2 * mine : 0);
+    EXPECT_DOUBLE_EQ(costs.whole_gradient_bytes(1), 4 * mine);
     EXPECT_DOUBLE_EQ(costs.gather_seconds(1), all_gather_seconds(links.inside_node, 2, 2 * mine));
     EXPECT_DOUBLE_EQ(costs.reduce_seconds(1),
                      reduce_scatter_seconds(links.inside_node, 2, 4 * mine) +
@@ -60,22 +61,29 @@ TEST(BlockState, OfAShardedLayerIsWhatOneCountsByHand) {
   }
 }
 
-TEST(BlockState, OfAFrozenBlockIsItsComputeCopy) {
+TEST(BlockState, OfAFrozenBlockIsItsMasterShardAndComputeCopy) {
   const ModelDesc model = text_model(1, {}, 100);
   CostSettings settings = on_mesh({.dp_shard = 4});
   settings.frozen.assign(model.blocks.size(), true);
   settings.frozen.back() = false;
   const CostModel kept = costs_on(model, settings);
-  EXPECT_DOUBLE_EQ(kept.state_bytes(1), 2 * 1040);
+  EXPECT_DOUBLE_EQ(kept.state_bytes(1), 4 * 1040 / 4.0 + 2 * 1040);
+  EXPECT_EQ(kept.whole_gradient_bytes(1), 0);
   EXPECT_EQ(kept.gather_seconds(1), 0);
   EXPECT_EQ(kept.reduce_seconds(1), 0);
   EXPECT_EQ(kept.optimizer_seconds(1), 0);
   EXPECT_GT(kept.gather_seconds(model.blocks.size() - 1), 0);
   settings.shard_policy = ShardPolicy::kReshard;
   const CostModel sharded = costs_on(model, settings);
-  EXPECT_DOUBLE_EQ(sharded.state_bytes(1), 2 * 1040 / 4.0);
+  EXPECT_DOUBLE_EQ(sharded.state_bytes(1), 4 * 1040 / 4.0);
   EXPECT_DOUBLE_EQ(sharded.gathered_bytes(1), 2 * 1040);
   EXPECT_GT(sharded.gather_seconds(1), 0);
+}
+
+TEST(BlockState, TensorParallelRanksHaveNormsWhole) {
+  ModelDesc model = text_model(1, {}, 100);
+  model.blocks[1].num_uncut_parameters = 40;
+  EXPECT_DOUBLE_EQ(costs_on(model, on_mesh({.tp = 4})).state_bytes(1), 18 * (40 + 1000 / 4.0));
 }
 
 TEST(BlockState, ShardsExpertsOverTheirOwnRanks) {
@@ -85,8 +93,9 @@ TEST(BlockState, ShardsExpertsOverTheirOwnRanks) {
   const CostModel costs = costs_on(model, settings);
   const double dense = 272, experts = 6144;
   ASSERT_EQ(model.blocks[1].num_parameters, 272 + 6144);
-  EXPECT_DOUBLE_EQ(costs.state_bytes(1), 18 * (dense / 2 + experts / 2 / 2));
-  EXPECT_DOUBLE_EQ(costs.gathered_bytes(1), (2 + 4) * (dense + experts / 2));
+  EXPECT_DOUBLE_EQ(costs.state_bytes(1), 16 * (dense / 2 + experts / 2 / 2));
+  EXPECT_DOUBLE_EQ(costs.gathered_bytes(1), 2 * (dense + experts / 2));
+  EXPECT_DOUBLE_EQ(costs.whole_gradient_bytes(1), 4 * (dense + experts / 2));
   // Gradients of dense parameters are added over sp as well.
   const LinkCost link = round_machine().links.inside_node;
   EXPECT_DOUBLE_EQ(costs.reduce_seconds(1), reduce_scatter_seconds(link, 2, 4 * dense) +
@@ -112,7 +121,11 @@ TEST(BlockState, OfAllRanksIsThatOfTheWholeModel) {
       const auto experts = static_cast<double>(model.blocks[b].num_expert_parameters);
       const double dense = static_cast<double>(model.blocks[b].num_parameters) - experts;
       // Each replica holds all; dense parameters are there once per sequence-parallel rank.
-      const double whole = 18 * mesh.dp_replicate * (mesh.sp * dense + experts);
+      const double copies = mesh.dp_replicate * (mesh.sp * dense + experts);
+      double whole = 16 * copies;
+      // A compute copy that is not gathered stays.
+      if (mesh.dp_shard == 1) whole += 2 * mesh.dp_replicate * mesh.sp * dense;
+      if (mesh.dp_shard * mesh.sp == mesh.ep) whole += 2 * mesh.dp_replicate * experts;
       RC_ASSERT(std::abs(mesh.devices() * costs.state_bytes(b) - whole) <= 1e-9 * whole);
     }
     settings.shard_policy = ShardPolicy::kKeepWeights;

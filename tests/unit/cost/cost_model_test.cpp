@@ -131,6 +131,28 @@ TEST(CostModel, ExchangesHeadsUnderSequenceParallelism) {
                    one.saved(1, kWork, Recompute::kKeep) / 2);
 }
 
+TEST(CostModel, RanksKeepWhatArchSaysBeyondTheirShare) {
+  ModelDesc model = text_model(1, {}, 100);
+  model.blocks[1].parts[0].gathered_values_per_row = 8;
+  model.blocks[1].parts[0].attended_values_per_row = 8;
+  model.blocks[1].parts[1].gathered_values_per_row = 8;
+  const CostModel one = costs_on(model, {});
+  const MeshShape mesh{.sp = 2, .tp = 2};
+  const CostModel four = costs_on(model, on_mesh(mesh));
+  const BlockDesc& layer = model.blocks[1];
+  for (const Recompute level : kLevels) {
+    const double beyond =
+        rank_saved_values(layer, kWork, level, 2, 2) - saved_values(layer, kWork, level) / 4;
+    EXPECT_NEAR(four.saved(1, kWork, level), one.saved(1, kWork, level) / 4 + 2 * beyond, 1e-6);
+    const double again = rank_recomputed_values(layer, kWork, level, 2, 2) -
+                         recomputed_values(layer, kWork, level) / 4;
+    const Bytes fixed = one.backward_workspace(1, {}, level);
+    EXPECT_NEAR(four.backward_workspace(1, kWork, level) - fixed / 2,
+                (one.backward_workspace(1, kWork, level) - fixed) / 4 + 2 * again, 1e-6);
+  }
+  EXPECT_GT(four.saved(1, kWork, Recompute::kKeep), one.saved(1, kWork, Recompute::kKeep) / 4);
+}
+
 TEST(CostModel, SendsRowsToExpertsAndBack) {
   const LayerShape shape{.experts = 8, .experts_per_row = 2};
   const ModelDesc model = text_model(1, shape, 100);
@@ -184,6 +206,14 @@ TEST(CostModel, SendsBetweenStagesOnTheSlowestLinkBetweenThem) {
   // 3 devices in one machine.
   EXPECT_EQ(link({.pp = 3}), 1e10);
   EXPECT_DOUBLE_EQ(costs_on(model, on_mesh({.pp = 2, .tp = 4})).send_seconds(5e8), 0.5);
+}
+
+TEST(CostModel, BuffersThreeMessagesForEachNeighbour) {
+  EXPECT_EQ(message_buffer_bytes(0, 0, 1), 0);
+  EXPECT_EQ(message_buffer_bytes(0, 7, 2), 21);
+  // Stages of both sides are on the one other rank.
+  EXPECT_EQ(message_buffer_bytes(5, 7, 2), 21);
+  EXPECT_EQ(message_buffer_bytes(5, 7, 4), 36);
 }
 
 TEST(CostModel, MoreWorkIsNeverCheaper) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "gimbal/base/error.h"
+#include "gimbal/models/internvl/vision_embed.h"
 #include "gimbal/models/place_split.h"
 #include "unit/models/fake_ranks.h"
 #include "unit/models/tiny_models.h"
@@ -81,6 +82,76 @@ TEST(VisionEmbed, TilesThatWereNotReadAreInternalErrors) {
   batch.pixels_ICYX = at::Tensor();
   EXPECT_THROW(loss_of(model, batch), InternalError);
 }
+
+// "vision.embed" of each rank that shares a pack.
+class VisionEmbedOfRanks : public ::testing::TestWithParam<std::pair<int, int>> {
+ protected:
+  static InternVlVisionConfig tiny_vision() {
+    InternVlVisionConfig config;
+    config.width = 12;
+    config.image_size = 4;
+    config.patch_size = 2;
+    return config;
+  }
+  static at::Tensor pixels(std::int64_t num_tiles) {
+    return at::randn({num_tiles, 3, 4, 4}, at::make_generator<at::CPUGeneratorImpl>(5));
+  }
+  int sp_ = GetParam().first, tp_ = GetParam().second;
+};
+
+// Rows and all gradients of one rank.
+std::vector<at::Tensor> rows_and_gradients(const VisionEmbed& embed, const Batch& batch) {
+  for (const ParameterPtr& p : embed.parameters())
+    p->value = initial_values(*p, 1).to(at::kFloat).contiguous().requires_grad_(true);
+  const at::Tensor rows = embed.forward({batch}, Flow()).vision;
+  (rows * rows).sum().backward();
+  std::vector<at::Tensor> result{rows};
+  for (const ParameterPtr& p : embed.parameters()) result.push_back(p->value.grad());
+  return result;
+}
+
+TEST_P(VisionEmbedOfRanks, TilesThatItReadsAreEnoughToTheBit) {
+  at::set_num_threads(1);
+  for (const std::int64_t num_tiles : {0, 1, 2, 3, 7}) {
+    Batch whole;
+    whole.num_tiles = num_tiles;
+    whole.pixels_ICYX = pixels(num_tiles);
+    std::int64_t num_rows = 0, begin_of_next = 0;
+    for (int part = 0; part < sp_ * tp_; ++part) {
+      const VisionEmbed embed(tiny_vision(), cut_ports(sp_, part / tp_, tp_, part % tp_));
+      const TileRange tiles = embed.tiles_read(num_tiles);
+      const std::vector<at::Tensor> expected = rows_and_gradients(embed, whole);
+      const std::int64_t own_rows = expected[0].size(0);
+      // Whole tiles from that of the first row to that of the last: two ranks share one at most.
+      EXPECT_EQ(tiles.size() == 0, own_rows == 0);
+      if (own_rows > 0) {
+        EXPECT_EQ(tiles, (TileRange{num_rows / 5, (num_rows + own_rows + 4) / 5}));
+        EXPECT_TRUE(tiles.begin == begin_of_next || tiles.begin + 1 == begin_of_next);
+        begin_of_next = tiles.end;
+      }
+      num_rows += own_rows;
+      Batch own = whole;
+      own.first_tile = tiles.begin;
+      own.pixels_ICYX = whole.pixels_ICYX.narrow(0, tiles.begin, tiles.size()).clone();
+      const std::vector<at::Tensor> ours = rows_and_gradients(embed, own);
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        ASSERT_TRUE(ours[i].defined() && expected[i].defined());
+        EXPECT_TRUE(ours[i].equal(expected[i])) << part << " " << i;
+      }
+      if (tiles.size() == 0) continue;
+      own.pixels_ICYX = own.pixels_ICYX.narrow(0, 1, tiles.size() - 1);
+      EXPECT_THROW(embed.forward({own}, Flow()), InternalError);  // the last one is not there
+      ++own.first_tile;
+      EXPECT_THROW(embed.forward({own}, Flow()), InternalError);  // the first one is not there
+    }
+    EXPECT_EQ(num_rows, num_tiles * 5);
+    EXPECT_EQ(begin_of_next, num_tiles);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Parts, VisionEmbedOfRanks,
+                         ::testing::Values(std::pair{1, 1}, std::pair{2, 1}, std::pair{1, 2},
+                                           std::pair{2, 2}, std::pair{8, 1}));
 
 }  // namespace
 }  // namespace gimbal

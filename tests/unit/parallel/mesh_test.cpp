@@ -67,10 +67,12 @@ class RecordedWorld : public CommWorld {
   }
   void set_coordinates(const std::string& text) override { coordinates = text; }
   void report_failure(const std::exception&) noexcept override {}
+  std::vector<CommTotal> totals() const override { return counted; }
 
   std::vector<std::string> order;
   std::map<std::string, std::vector<int>> groups;
   std::string coordinates;
+  std::vector<CommTotal> counted;
 
  private:
   PlacedComm world_;
@@ -150,6 +152,26 @@ TEST(Mesh, MakesGroupsInTheSameOrderOnAllRanks) {
     orders.insert(world.order);
   }
   EXPECT_EQ(orders.size(), 1u);
+}
+
+TEST(Mesh, TotalsNameTheAxesAndLeaveOtherMeshesOut) {
+  const MeshShape shape = shape_of(2, 2, 1, 2, 1);
+  RecordedWorld world(0, shape.devices());
+  const Mesh mesh(world, shape, "m");
+  world.counted = {{"world", "all-reduce", 1, 16, 0.5},    {"m.sp", "all-to-all", 4, 100, 1},
+                   {"m.replicas", "all-reduce", 3, 60, 2}, {"m.pp_forward", "send", 5, 50, 0.25},
+                   {"m.pp_backward", "send", 6, 500, 0.5}, {"m.pp_backward", "receive", 7, 70, 3},
+                   {"other.sp", "all-to-all", 9, 900, 900}};
+  const std::vector<CommTotal> totals = mesh.totals();
+  const auto text = [](const CommTotal& total) {
+    return concat(total.group, " ", total.call, " ", total.calls, " ", total.bytes, " ",
+                  total.wait_seconds);
+  };
+  std::vector<std::string> texts;
+  for (const CommTotal& total : totals) texts.push_back(text(total));
+  EXPECT_EQ(texts, (std::vector<std::string>{"all all-reduce 1 16 0.5", "sp all-to-all 4 100 1",
+                                             "dp_replicate x sp all-reduce 3 60 2",
+                                             "pp send 11 550 0.75", "pp receive 7 70 3"}));
 }
 
 TEST(Mesh, ShapeMustFitTheWorld) {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "gimbal/plan/partition/stage_knapsack.h"
+#include "sim/sim_models.h"
 #include "unit/balance/check_cases.h"
 
 namespace gimbal {
@@ -41,6 +43,8 @@ PartitionProblem random_problem() {
   for (int s = 0; s < problem.num_stages; ++s) {
     problem.in_flight.push_back(pick(0, 1) == 0 ? problem.num_stages - s : pick(1, 6));
   }
+  problem.tied_block = static_cast<std::size_t>(pick(0, num_blocks));
+  problem.tied_bytes = pick(0, 1) * pick(0, 30);
   const std::int64_t least = least_capacity(problem);
   // Tight, loose, and one byte too little.
   problem.capacity = pick(0, 4) == 0 ? least - 1 : least + pick(0, 1) * pick(0, 400);
@@ -65,6 +69,7 @@ TEST(Partition, PropertyEqualsBruteForce) {
       const std::size_t end = fast->stage_begin[static_cast<std::size_t>(s) + 1];
       RC_ASSERT(begin < end);
       std::int64_t time = 0, bytes = 0, workspace = 0;
+      if (end == problem.blocks.size() && begin > problem.tied_block) bytes += problem.tied_bytes;
       for (const std::size_t cut : {begin, end}) {
         if (cut == 0 || cut == problem.blocks.size()) continue;
         time += problem.blocks[cut - 1].cut_time;
@@ -144,6 +149,39 @@ TEST(Partition, HasNoneForFewerBlocksThanStages) {
   problem.in_flight = {3, 2, 1};
   problem.capacity = 100;
   EXPECT_FALSE(solve_partition(problem));
+}
+
+TEST(Partition, CountsATiedHeadsCopyOfTheEmbedding) {
+  ModelDesc model = testing::small_model();
+  model.blocks.back().num_parameters = 0;
+  const WorkSize work = testing::work_of(2, 100);
+  std::vector<std::int64_t> least;
+  std::vector<Bytes> last_stage;
+  Bytes copy = 0;
+  for (const bool tied : {false, true}) {
+    model.tied_embeddings = tied;
+    const CostModel costs(model, testing::small_profile(), testing::settings_for({.pp = 2}));
+    CutProblem cut;
+    cut.costs = &costs;
+    cut.num_stages = 2;
+    cut.in_flight = {2, 1};
+    cut.micro_batches = 4;
+    cut.mean = cut.largest = work;
+    cut.capacity = 1e12;
+    const PartitionProblem problem = partition_problem(cut);
+    // The embedding is the last block of the first stage.
+    std::size_t embedding = 0;
+    while (model.blocks[embedding].kind != BlockKind::kTextEmbed) ++embedding;
+    const std::size_t begin = embedding + 1;
+    const StageLayout layout{{0, begin, costs.num_blocks()},
+                             std::vector<Recompute>(costs.num_blocks(), Recompute::kKeep)};
+    last_stage.push_back(stage_bytes(cut, layout, 1));
+    least.push_back(StageKnapsack(problem).least_bytes(begin, costs.num_blocks(), 1));
+    if (tied) copy = costs.state_bytes(embedding);
+  }
+  EXPECT_GT(copy, 0);
+  EXPECT_DOUBLE_EQ(last_stage[1] - last_stage[0], copy);
+  EXPECT_NEAR(static_cast<double>(least[1] - least[0]), copy, 1);
 }
 
 }  // namespace

@@ -99,6 +99,32 @@ TEST(Planner, EachPassHelpsOrDoesNoHarm) {
   EXPECT_GT(full.prediction.step.recompute, 0);
 }
 
+TEST(Planner, KeepsToAGivenPolicyForWeights) {
+  PlanInput input = testing::small_input(4);
+  input.dp_shard = 4;
+  for (const ShardPolicy policy : {ShardPolicy::kKeepWeights, ShardPolicy::kReshard}) {
+    input.shard_policy = policy;
+    for (const Plan& plan : make_plan(input).top) EXPECT_EQ(plan.shard_policy, policy);
+  }
+  // Whole weights are neither kept nor gathered again.
+  input.dp_shard = 1;
+  EXPECT_EQ(make_plan(input).best.mesh.dp_shard, 1);
+}
+
+TEST(Planner, OneStageOfARankIsNeverInterleaved) {
+  PlanInput input = testing::small_input(4);
+  input.pp = 4;
+  input.num_top = 20;
+  const auto interleaved = [&] {
+    return std::ranges::any_of(make_plan(input).top, [](const Plan& plan) {
+      return plan.schedule.kind == PipelineKind::kInterleaved;
+    });
+  };
+  EXPECT_TRUE(interleaved());
+  input.stages_per_rank = 1;
+  EXPECT_FALSE(interleaved());
+}
+
 TEST(Planner, RecomputesOnlyWhenMemoryIsShort) {
   PlanInput input = testing::small_input(8);
   input.pp = 2;

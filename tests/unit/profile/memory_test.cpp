@@ -69,42 +69,139 @@ TEST(Memory, EstimateOfFrozenRecomputedAndHalfPrecision) {
   EXPECT_THROW(estimate_training_memory(three_blocks(), kWork, MemorySetting{}), InternalError);
 }
 
-TEST(Memory, StateIsSharedByTheRanksOfTheMesh) {
+MemorySetting keep_everything() {
   MemorySetting setting;
   setting.frozen = {false, false, false};
   setting.levels = {Recompute::kKeep, Recompute::kKeep, Recompute::kKeep};
+  return setting;
+}
+
+// Of one micro-batch on one device, in values.
+constexpr double kKept = 30 + 100 + 100, kMoment = (2 * 2 + 1.5) * 10;
+
+TEST(Memory, StateIsSharedByTheRanksOfTheMesh) {
+  MemorySetting setting = keep_everything();
   setting.dp_shard = 2;
-  setting.reshard = true;
-  const MemoryEstimate shared = estimate_training_memory(three_blocks(), kWork, setting);
-  // Half of the master values, and two gathered blocks; half of the gradients, and one whole
-  // block's.
-  EXPECT_EQ(shared.parameter_bytes, 150 * 4 + 200 * 4);
-  EXPECT_EQ(shared.gradient_bytes, 150 * 4 + 100 * 4);
-  EXPECT_EQ(shared.optimizer_bytes, 150 * 8);
-  setting.reshard = false;
-  const MemoryEstimate kept = estimate_training_memory(three_blocks(), kWork, setting);
-  EXPECT_EQ(kept.parameter_bytes, 150 * 4 + 300 * 4);
-  EXPECT_EQ(kept.gradient_bytes, 150 * 4 + 300 * 4);
+  for (const bool reshard : {false, true}) {
+    setting.reshard = reshard;
+    const MemoryEstimate shared = estimate_training_memory(three_blocks(), kWork, setting);
+    EXPECT_EQ(shared.parameter_bytes, 150 * 4);
+    EXPECT_EQ(shared.gradient_bytes, 150 * 4);
+    EXPECT_EQ(shared.optimizer_bytes, 150 * 8);
+  }
   setting.dp_shard = 1;
   setting.tp = 2;
-  const MemoryEstimate cut = estimate_training_memory(three_blocks(), kWork, setting);
+  ModelDesc model = three_blocks();
+  const MemoryEstimate cut = estimate_training_memory(model, kWork, setting);
   EXPECT_EQ(cut.parameter_bytes, 150 * 4);
   EXPECT_EQ(cut.optimizer_bytes, 150 * 8);
+  model.blocks[0].num_uncut_parameters = 40;
+  EXPECT_EQ(estimate_training_memory(model, kWork, setting).parameter_bytes, (150 + 20) * 4);
+}
+
+TEST(Memory, GatheredWeightsAndWholeGradientsCountForThePeak) {
+  MemorySetting setting = keep_everything();
+  // Activations decide where the peak is: in the last block.
+  const WorkSize work = 10 * kWork;
+  const double alone = peak_activation_bytes(three_blocks(), work, setting);
+  const auto beside = [&](bool reshard, int micro_batches, std::vector<bool> frozen) {
+    setting.dp_shard = 2;
+    setting.reshard = reshard;
+    setting.micro_batches = micro_batches;
+    setting.frozen = std::move(frozen);
+    return peak_activation_bytes(three_blocks(), work, setting) - alone;
+  };
+  const std::vector<bool> none{false, false, false};
+  // All values, and all gradients, which wait for the last backward.
+  EXPECT_EQ(beside(false, 2, none), (300 + 300) * 4);
+  // Only one backward, in which the last block's gradient is the first.
+  EXPECT_EQ(beside(false, 1, none), (300 + 100) * 4);
+  // The block's values, and those of the one that is gathered ahead.
+  EXPECT_EQ(beside(true, 2, none), (200 + 100) * 4);
+  EXPECT_EQ(beside(true, 2, {false, false, true}), 200 * 4);
+}
+
+TEST(Memory, AGradientThatIsReducedCountsWithWhatArrives) {
+  ModelDesc model = three_blocks();
+  // The peak is in the block before the last.
+  model.blocks[1].parts[0].saved_values_per_row = 105;
+  MemorySetting setting = keep_everything();
+  const double alone = peak_activation_bytes(model, kWork, setting);
+  setting.dp_shard = 2;
+  setting.reshard = true;
+  EXPECT_EQ(peak_activation_bytes(model, kWork, setting) - alone, (200 + 100 + 1.5 * 100) * 4);
 }
 
 TEST(Memory, ActivationsAreThoseOfTheStageAndItsMicroBatchesUnderWay) {
-  MemorySetting setting;
-  setting.frozen = {false, false, false};
-  setting.levels = {Recompute::kKeep, Recompute::kKeep, Recompute::kKeep};
-  setting.in_flight = {0, 0, 2};
+  MemorySetting setting = keep_everything();
+  setting.pp = 2;
+  setting.stages = {{2, 3}};
+  setting.held = {{2}};
   const MemoryEstimate last = estimate_training_memory(three_blocks(), kWork, setting);
   EXPECT_EQ(last.parameter_bytes, 100 * 4);
-  // Two micro-batches' saved values; gradients of one.
-  EXPECT_EQ(last.activation_bytes, (2 * 100 + (2 * 2 + 1.5) * 10) * 4);
+  // Two micro-batches' saved values; gradients of one; messages of the cut.
+  EXPECT_EQ(last.activation_bytes, (2 * 100 + kMoment + 3 * 20) * 4);
   setting.sp = 2;
   setting.tp = 5;
   EXPECT_DOUBLE_EQ(peak_activation_bytes(three_blocks(), kWork, setting),
                    last.activation_bytes / 10);
+}
+
+TEST(Memory, AStageThatSendsItsResultKeepsIt) {
+  MemorySetting setting = keep_everything();
+  setting.pp = 2;
+  setting.stages = {{0, 2}};
+  setting.held = {{3}};
+  EXPECT_EQ(peak_activation_bytes(three_blocks(), kWork, setting),
+            (3 * (30 + 100 + 20) + kMoment + 3 * 20) * 4);
+  // What is recomputed has no graph that holds it.
+  setting.levels[1] = Recompute::kFull;
+  EXPECT_EQ(peak_activation_bytes(three_blocks(), kWork, setting),
+            (3 * (30 + 20) + 80 + kMoment + 3 * 20) * 4);
+}
+
+TEST(Memory, StagesOfARankAreHeldTogetherAtTheMomentsOfTheSchedule) {
+  MemorySetting setting = keep_everything();
+  setting.stages = {{0, 1}, {2, 3}};
+  setting.held = {{2, 1}, {1, 2}};
+  // One neighbour: the messages over the larger cut. With two, those of both.
+  const double held = ((30 + 6) + 2 * 100 + kMoment) * 4;
+  setting.pp = 2;
+  EXPECT_EQ(peak_activation_bytes(three_blocks(), kWork, setting), held + 3 * 20 * 4);
+  setting.pp = 3;
+  EXPECT_EQ(peak_activation_bytes(three_blocks(), kWork, setting), held + 3 * (20 + 6) * 4);
+}
+
+TEST(Memory, ProductsThatWaitForTheirWeightGradientsKeepTheirInputs) {
+  MemorySetting setting = keep_everything();
+  setting.split_backward = true;
+  EXPECT_EQ(peak_activation_bytes(three_blocks(), kWork, setting),
+            (kKept + (2 * 2 + 0.75 * 3) * 10) * 4);
+}
+
+TEST(Memory, ABlockWithoutBackwardHoldsWhatItMakes) {
+  MemorySetting setting = keep_everything();
+  setting.frozen = {true, false, false};
+  setting.pp = 2;
+  setting.stages = {{0, 1}};
+  setting.held = {{2}};
+  EXPECT_EQ(peak_activation_bytes(three_blocks(), kWork, setting), (5 * 3 + 3 * 6) * 4);
+}
+
+TEST(Memory, ATiedHeadOnAnotherRankHasItsCopy) {
+  ModelDesc model = three_blocks();
+  model.blocks[1].kind = BlockKind::kTextEmbed;
+  model.blocks[2].kind = BlockKind::kTextHead;
+  model.blocks[2].num_parameters = 0;
+  model.vocab_size = 10;
+  MemorySetting setting = keep_everything();
+  setting.stages = {{2, 3}};
+  EXPECT_EQ(estimate_training_memory(model, kWork, setting).parameter_bytes, 0);
+  model.tied_embeddings = true;
+  const MemoryEstimate estimate = estimate_training_memory(model, kWork, setting);
+  EXPECT_EQ(estimate.parameter_bytes, 100 * 4);
+  EXPECT_EQ(estimate.gradient_bytes, 100 * 4);
+  EXPECT_EQ(estimate.optimizer_bytes, 100 * 8);
 }
 
 TEST(Memory, PeakMayBeInTheHead) {

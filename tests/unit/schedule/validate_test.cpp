@@ -30,6 +30,22 @@ std::vector<std::string> problems_of(const std::string& text) {
 const std::string kTwo = "x ranks=2 stages=2 micro_batches=1\n";
 const std::string kOne = "x ranks=1 stages=1 micro_batches=2\n";
 
+TEST(CheckSchedule, FindsTheFullestMomentsOfStagesThatShareARank) {
+  EXPECT_THAT(fullest_moments(make_schedule({PipelineKind::kOneFOneB, 4, 1, 8}), 1),
+              ElementsAre(ElementsAre(3)));
+  const Schedule wound = make_schedule({PipelineKind::kInterleaved, 2, 2, 4});
+  const auto moments = fullest_moments(wound, 0);
+  const std::vector<int> in_flight = check_schedule(wound).in_flight;
+  for (std::size_t stage = 0; stage < 2; ++stage) {
+    int most = 0;
+    for (const std::vector<int>& moment : moments) most = std::max(most, moment[stage]);
+    EXPECT_EQ(most, in_flight[2 * stage]);
+  }
+  // The stages are not at their fullest together.
+  for (const std::vector<int>& moment : moments)
+    EXPECT_LT(moment[0] + moment[1], in_flight[0] + in_flight[2]);
+}
+
 TEST(CheckSchedule, CountsWhatIsInFlight) {
   const auto in_flight = [](const ScheduleShape& shape) {
     return check_schedule(make_schedule(shape)).in_flight;

@@ -7,6 +7,7 @@
 
 #include "balance/check_cases.h"
 #include "gimbal/base/error.h"
+#include "gimbal/sim/rank_state.h"
 #include "sim/sim_models.h"
 
 namespace gimbal {
@@ -188,22 +189,19 @@ TEST(SimulateStep, PeakIsStateMessagesAndWhatIsInFlight) {
     input.keep_pipelines = true;
     const StepSimulation step = simulate_step(input);
     for (std::size_t rank = 0; rank < 2; ++rank) {
-      Bytes fixed = 0;
-      std::vector<Bytes> gathered;
+      std::vector<BlockSpan> spans;
+      Bytes before = 0, after = 0;
       for (std::size_t stage = rank; stage < 4; stage += 2) {
-        for (std::size_t b = layout.stage_begin[stage]; b < layout.stage_begin[stage + 1]; ++b) {
-          fixed += costs.state_bytes(b);
-          gathered.push_back(costs.gathered_bytes(b));
-        }
+        spans.push_back({layout.stage_begin[stage], layout.stage_begin[stage + 1]});
         const auto message = [&](std::size_t cut) {
           return std::max(costs.cut_bytes(layout.stage_begin[cut] - 1, work.front()),
                           costs.cut_bytes(layout.stage_begin[cut] - 1, work.back()));
         };
-        if (stage > 0) fixed += 2 * message(stage);
-        if (stage < 3) fixed += 2 * message(stage + 1);
+        if (stage > 0) before = std::max(before, message(stage));
+        if (stage < 3) after = std::max(after, message(stage + 1));
       }
-      std::sort(gathered.rbegin(), gathered.rend());
-      if (policy == ShardPolicy::kReshard) fixed += gathered[0] + gathered[1];
+      EXPECT_GT(before, 0);
+      const Bytes fixed = rank_state(costs, spans, m).total() + 3 * std::max(before, after);
       // Follow each kept pipeline by its order.
       Bytes peak = 0;
       for (std::size_t d = 0; d < 2; ++d) {

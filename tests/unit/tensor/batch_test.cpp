@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
+#include <functional>
 
 #include "gimbal/base/error.h"
 #include "gimbal/tensor/dtype.h"
@@ -96,13 +98,75 @@ TEST_F(CollateTest, CountsTilesAndKeepsRowsOnTheHost) {
   EXPECT_FALSE(whole.image_rows.empty() || whole.loss_rows.empty());
   // Without pixels everything else is the same, and no picture is opened.
   std::filesystem::remove(dataset.media_path(picture_));
-  const Batch blind = collate(dataset, processor, std::array{1U, 0U}, /*with_pixels=*/false);
-  EXPECT_FALSE(blind.pixels_ICYX.defined());
+  const Batch blind = collate(dataset, processor, std::array{1U, 0U}, no_tiles);
+  EXPECT_THAT(blind.pixels_ICYX.sizes().vec(), ElementsAre(0, 3, 16, 16));
   EXPECT_EQ(blind.num_tiles, 4);
   EXPECT_EQ(blind.image_rows, whole.image_rows);
   EXPECT_EQ(blind.loss_rows, whole.loss_rows);
   EXPECT_TRUE(blind.token_ids_T.equal(whole.token_ids_T));
-  EXPECT_FALSE(to_device(blind, at::kCPU).pixels_ICYX.defined());
+}
+
+// The pictures that collate opens: those without which it fails.
+std::vector<std::size_t> opened(const std::vector<std::filesystem::path>& files,
+                                const std::function<void()>& collate) {
+  std::vector<std::size_t> result;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const std::filesystem::path away = files[i].string() + ".away";
+    std::filesystem::rename(files[i], away);
+    try {
+      collate();
+    } catch (const UserError&) {
+      result.push_back(i);
+    }
+    std::filesystem::rename(away, files[i]);
+  }
+  return result;
+}
+
+TEST_F(CollateTest, OpensThePicturesOfTheTilesAskedForAlone) {
+  // Pictures of 1 tile, 3 (2 x 1 and thumbnail) and 5 (2 x 2 and thumbnail).
+  const std::vector<TileRange> places{{0, 1}, {1, 4}, {4, 9}};
+  fixture_.add_picture("0.png", make_picture(20, 21, 1));
+  fixture_.add_picture("1.png", make_picture(64, 32, 2), 2, 1);
+  fixture_.add_picture("2.png", make_picture(40, 40, 3), 2, 2);
+  std::vector<std::uint32_t> first(18, kI), second(22, kI);
+  first.front() = second.front() = 1;
+  first.back() = second.back() = 2;
+  fixture_.add_sample(first, {{17, 18}}, {0, 1});
+  fixture_.add_sample(second, {{21, 22}}, {2});
+  const Dataset dataset(fixture_.write());
+  const ImageProcessor processor(dataset.image_processor());
+  const std::vector<std::filesystem::path> files{dataset.media_path(0), dataset.media_path(1),
+                                                 dataset.media_path(2)};
+  const auto batch_of = [&](const TileChoice& tiles) {
+    return collate(dataset, processor, std::array{0U, 1U}, tiles);
+  };
+  const Batch whole = batch_of(all_tiles);
+  ASSERT_EQ(whole.num_tiles, 9);
+  for (std::int64_t begin = 0; begin <= 9; ++begin) {
+    for (std::int64_t end = begin; end <= 9; ++end) {
+      const auto choice = [=](std::int64_t num_tiles) {
+        EXPECT_EQ(num_tiles, 9);
+        return TileRange{begin, end};
+      };
+      const Batch part = batch_of(choice);
+      EXPECT_EQ(part.num_tiles, 9);
+      EXPECT_EQ(part.first_tile, begin);
+      EXPECT_TRUE(part.pixels_ICYX.equal(whole.pixels_ICYX.narrow(0, begin, end - begin)));
+      EXPECT_TRUE(part.token_ids_T.equal(whole.token_ids_T));
+      EXPECT_EQ(part.image_rows, whole.image_rows);
+      std::vector<std::size_t> expected;
+      for (std::size_t i = 0; i < places.size(); ++i) {
+        if (begin < end && begin < places[i].end && places[i].begin < end) expected.push_back(i);
+      }
+      EXPECT_EQ(opened(files, [&] { batch_of(choice); }), expected) << begin << " to " << end;
+    }
+  }
+  EXPECT_THROW(batch_of([](std::int64_t num_tiles) {
+                 return TileRange{0, num_tiles + 1};
+               }),
+               InternalError);
+  EXPECT_THROW(batch_of([](std::int64_t) { return TileRange{2, 1}; }), InternalError);
 }
 
 TEST_F(CollateTest, OfNothingHasZeroRowsOfTheRightTypes) {

@@ -75,13 +75,16 @@ TEST_P(PrefetcherTest, DeliversTheSameBatchesInOrder) {
   EXPECT_FALSE(prefetcher.next(batch));
 }
 
-TEST_P(PrefetcherTest, CanLeaveThePixelsOut) {
-  Prefetcher prefetcher(dataset_, processor_, GetParam(), 3, pairs(), /*with_pixels=*/false);
+TEST_P(PrefetcherTest, ReadsTheTilesThatAreChosen) {
+  const auto last = [](std::int64_t num_tiles) { return TileRange{num_tiles - 1, num_tiles}; };
+  Prefetcher prefetcher(dataset_, processor_, GetParam(), 3, pairs(), last);
   Batch batch;
   ASSERT_TRUE(prefetcher.next(batch));
-  EXPECT_EQ(batch.num_tiles, collate(dataset_, processor_, std::array{0U, 1U}).num_tiles);
-  EXPECT_GT(batch.num_tiles, 0);
-  EXPECT_FALSE(batch.pixels_ICYX.defined());
+  const Batch whole = collate(dataset_, processor_, std::array{0U, 1U});
+  ASSERT_EQ(whole.num_tiles, 2);
+  EXPECT_EQ(batch.num_tiles, 2);
+  EXPECT_EQ(batch.first_tile, 1);
+  EXPECT_TRUE(batch.pixels_ICYX.equal(whole.pixels_ICYX.narrow(0, 1, 1)));
 }
 
 TEST_P(PrefetcherTest, DeliversAnErrorAtItsPlaceAndGoesOn) {

@@ -123,10 +123,44 @@ TEST(ExportRun, NamesWhatItCannotExport) {
   expect_words(refused("step-00000009", folder / "hf"),
                "--checkpoint 'step-00000009' is not in '" + where + "', which has step-00000004");
   expect_words(refused("../checkpoints/step-00000004", folder / "hf"), "is not in '");
+  expect_words(refused("9", folder / "hf"), "Give a step (100), a name (step-00000100) or the");
+  // A checkpoint of another run.
+  fs::copy(folder / "run", folder / "other", fs::copy_options::recursive);
+  expect_words(refused((folder / "other/checkpoints/step-00000004").string(), folder / "hf"),
+               "is not in '");
   fs::remove(checkpoint / "rank-00001.safetensors");
-  expect_words(refused("step-00000004", folder / "hf"), "rank-00001.safetensors: is missing");
+  const std::string missing = (checkpoint / "rank-00001.safetensors").string() + ": is missing";
+  expect_words(refused("step-00000004", folder / "hf"), missing);
+  expect_words(refused("4", folder / "hf"), missing);
+  expect_words(refused(checkpoint.string(), folder / "hf"), missing);
+  expect_words(refused(checkpoint.string() + "/", folder / "hf"), missing);
   write_file_atomic(folder / "mine", "x");
   expect_words(refused("", folder / "mine"), "exists and is no model folder");
+  for (const char* list : {"{}", "[1]"}) {
+    write_file_atomic(folder / "run/stages.json", list);
+    expect_words(refused("", folder / "hf"), "stages.json: is no list of the stages' names");
+  }
+}
+
+TEST(ExportRun, FindsAPathInAnyStage) {
+  const TempFolder folder;
+  const Model model = make_model(kExportConfig, "test");
+  make_folders(folder / "run");
+  write_file_atomic(folder / "run/stages.json", "[\"one\", \"two\", \"three\"]");
+  const fs::path first = save_model(folder / "run/one", parameters_of(model));
+  save_model(folder / "run/two", parameters_of(model));
+  const auto missing_in = [&](const std::string& checkpoint) {
+    return message_of<UserError>([&] { export_run(folder / "run", checkpoint, folder / "hf"); });
+  };
+  // The recipe of the stage is asked for, and there is none here.
+  const auto expect_stage = [&](const std::string& checkpoint, const std::string& stage) {
+    const std::string recipe = (folder / "run" / stage / "recipe.yaml").string();
+    const std::string message = missing_in(checkpoint);
+    EXPECT_NE(message.find(recipe), std::string::npos) << message;
+  };
+  expect_stage("", "two");
+  expect_stage("4", "two");
+  expect_stage(first.string(), "one");
 }
 
 }  // namespace

@@ -101,6 +101,36 @@ TEST_F(FollowPlan, OtherOptionsAreNamedWithThePlans) {
                              Not(HasSubstr("vision_cap"))));
 }
 
+TEST_F(FollowPlan, AdviceNamesTheOptionsOfAPlanThatFits) {
+  plan.mesh = {.pp = 2, .dp_replicate = 2};
+  plan.schedule = {PipelineKind::kZeroBubble, 2, 1, 3};
+  plan.layout.stage_begin = {0, block("text.0"), model.blocks.size()};
+  EXPECT_THAT(refused("parallel: {pp: 4, schedule: 1f1b}"),
+              AllOf(HasSubstr("For a plan that fits parallel.pp, parallel.schedule: `gimbal plan "
+                              "RECIPE --devices 4 --pp 4 --schedule 1f1b`."),
+                    Not(HasSubstr("--cap"))));
+  // A cap that is given alone would leave the other stream without one.
+  EXPECT_THAT(refused("balance: {text_cap: 500}"),
+              HasSubstr("RECIPE --devices 4 --cap text=500 --cap vision=12`."));
+  EXPECT_THAT(refused("balance: {text_cap: 500, vision_cap: 0, packs_per_step: 4}"),
+              HasSubstr("For a plan that fits balance.text_cap, balance.vision_cap, "
+                        "balance.packs_per_step: `gimbal plan RECIPE --devices 4 --cap text=500 "
+                        "--packs-per-step 4`."));
+  // No option chooses these.
+  EXPECT_THAT(refused("balance: {micro_batches: 2}",
+                      {"parallel.stage_starts=[text.1]", "train.plan=p/plan.json"}),
+              AllOf(HasSubstr("Remove these keys"), Not(HasSubstr("gimbal plan"))));
+}
+
+TEST_F(FollowPlan, StartsOfStagesAreHeldAgainstThePlans) {
+  plan.mesh.pp = 2;
+  plan.layout.stage_begin = {0, block("text.0"), model.blocks.size()};
+  // The plan says how many stages there are: the recipe leaves pp out.
+  EXPECT_NO_THROW(applied("{train: {plan: p/plan.json}, parallel: {stage_starts: [text.0]}}"));
+  EXPECT_THAT(refused("{train: {plan: p/plan.json}, parallel: {stage_starts: [text.0, text.1]}}"),
+              HasSubstr("parallel.stage_starts is text.0, text.1; the plan has text.0\nRemove"));
+}
+
 TEST_F(FollowPlan, OtherRecomputeLevelsAreNamed) {
   EXPECT_THAT(refused("", {"model.recompute=keep"}),
               HasSubstr("command line: model.recompute is keep for projector; the plan has full"));

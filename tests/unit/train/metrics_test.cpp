@@ -23,6 +23,14 @@ TEST(MetricsWriter, ResumeDropsLaterStepsAndBrokenLines) {
             "{\"kind\":\"summary\"}\n{\"step\":1}\n{\"step\":2}\n{\"again\":true,\"step\":3}\n");
 }
 
+TEST(SamplesLine, NamesTheSamplesOfEachDataRankAndMicroBatch) {
+  StepPlan plan;
+  plan.position = {2, 5};
+  plan.all_micro_batches = {{{7, 1}, {3}}, {{4}, {}}};
+  EXPECT_EQ(samples_line(31, plan).dump(),
+            "{\"epoch\":2,\"samples\":[[[7,1],[3]],[[4],[]]],\"step\":31,\"step_in_epoch\":5}");
+}
+
 TEST(MetricsWriter, FolderThatDoesNotExistIsAnError) {
   EXPECT_THROW(MetricsWriter("/nowhere/at/all/metrics.jsonl", 0), UserError);
 }

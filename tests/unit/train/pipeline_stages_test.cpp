@@ -131,31 +131,6 @@ TEST_F(PipelineStagesTest, BatchesComeInOrderAndGoAfterTheirLastUse) {
   EXPECT_EQ(step, 8u);
 }
 
-TEST_F(PipelineStagesTest, ForwardOnlyRecordsNothing) {
-  const Model model = toy::make_model();
-  std::vector<Batch> batches = four_batches();
-  const auto store = toy::make_store(model, *comm_);
-  std::vector<double> wanted;
-  for (const Batch& batch : batches)
-    wanted.push_back(run_forward(model, *store, {batch}).loss.item<double>());
-  const Schedule schedule = make_schedule({PipelineKind::kInterleaved, 1, 3, 4});
-  TapeStages runner(model, *store, setup_of(model, {{0, 1}, {1, 5}, {5, 6}}));
-  runner.begin_forward_only(schedule, dealt(batches));
-  run_schedule(
-      schedule, {}, runner,
-      [&](const Action& action, bool) {
-        EXPECT_EQ(action.kind, ActionKind::kForward);
-        EXPECT_EQ(runner.tape(action.stage).num_recordings(), 0u);
-      },
-      /*forward_only=*/true);
-  std::vector<double> losses;
-  for (const at::Tensor& loss : runner.losses()) {
-    EXPECT_FALSE(loss.requires_grad());
-    losses.push_back(loss.item<double>());
-  }
-  EXPECT_EQ(losses, wanted);
-}
-
 TEST_F(PipelineStagesTest, BoundariesAreThoseOfTheBlocks) {
   Model model = toy::make_model();
   toy::freeze(model, "vision");

@@ -94,6 +94,10 @@ TEST_F(StepPlanTest, PaddedRanksHaveEquallyManyMicroBatchesAndTheSameSamples) {
     const std::size_t count = plans[0].micro_batches.size();
     for (int rank = 0; rank < kRanks; ++rank) {
       StepPlan& plan = plans[static_cast<std::size_t>(rank)];
+      // Every rank knows what all run: rank 0 writes it down.
+      ASSERT_EQ(plan.all_micro_batches.size(), 3U);
+      EXPECT_EQ(plans[0].all_micro_batches[static_cast<std::size_t>(rank)], plan.micro_batches);
+      EXPECT_EQ(plan.all_micro_batches, plans[0].all_micro_batches);
       EXPECT_EQ(plan.micro_batches.size(), count);
       EXPECT_EQ(plan.micro_batches.size() % 2, 0U);
       while (!plan.micro_batches.empty() && plan.micro_batches.back().empty()) {
@@ -121,6 +125,25 @@ TEST(StepPlan, WasteIsOneMinusMeanOverMax) {
   plan.loads[0].cost = 1;
   plan.loads[1].cost = 3;
   EXPECT_DOUBLE_EQ(plan.waste(), 1.0 - 2.0 / 3.0);
+}
+
+TEST_F(StepPlanTest, MeanWasteIsThatOfTheStepsAlsoWithFewerPacksThanRanks) {
+  for (const int ranks : {1, 2, 3, 6}) {
+    StepPlanner one = planner(0, ranks);
+    double sum = 0;
+    int steps = 0;
+    for (Position position; position.epoch == 0; ++steps) {
+      const StepPlan plan = one.plan(position);
+      sum += plan.waste();
+      position = plan.next;
+    }
+    EXPECT_DOUBLE_EQ(one.mean_waste(0), sum / steps) << ranks << " ranks";
+    EXPECT_EQ(one.mean_waste(0) > 0, ranks > 1);
+    // Of 4 packs in a step, 6 ranks have none twice.
+    if (ranks == 6) {
+      EXPECT_GE(one.mean_waste(0), 1.0 / 3.0);
+    }
+  }
 }
 
 TEST_F(StepPlanTest, HeaviestMicroBatchIsTheHeaviestOfAllThatAreRun) {

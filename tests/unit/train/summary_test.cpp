@@ -34,5 +34,29 @@ TEST(RunSummary, SaysNothingOfRejectedSamplesWhenThereAreNone) {
   EXPECT_TRUE(to_json(summary_with_rejected(0)).at("rejected").empty());
 }
 
+TEST(RunSummary, OneSampleIsNoSamples) {
+  RunSummary summary = summary_with_rejected(1);
+  summary.samples = summary.media = 1;
+  const std::string text = to_text(summary);
+  EXPECT_NE(text.find("left out 1 sample above a cap:"), std::string::npos) << text;
+  EXPECT_NE(text.find(": 1 sample, 0 tokens, 1 picture\n"), std::string::npos) << text;
+}
+
+TEST(RunSummary, StagesAreInTheOrderOfTheModelWithTheirRanks) {
+  RunSummary summary = summary_with_rejected(0);
+  const RankFacts first{"host", "pp 0", {"vision.embed .. vision.1", "text.0 .. text.1"}, 0};
+  const RankFacts second{"host", "pp 1", {"projector .. text.embed", "text.norm .. text.head"}, 0};
+  summary.rank_facts = {first, first, second, second};  // two data ranks
+  const std::string text = to_text(summary);
+  EXPECT_NE(text.find("stage    0 on pp 0: vision.embed .. vision.1\n"
+                      "stage    1 on pp 1: projector .. text.embed\n"
+                      "stage    2 on pp 0: text.0 .. text.1\n"
+                      "stage    3 on pp 1: text.norm .. text.head\n"),
+            std::string::npos)
+      << text;
+  summary.rank_facts = {first, first};
+  EXPECT_EQ(to_text(summary).find("stage  "), std::string::npos) << "no pipeline";
+}
+
 }  // namespace
 }  // namespace gimbal

@@ -55,6 +55,7 @@ void add_projector(const TileTowerArch& tower, const PixelShuffle& shuffle, cons
   part.saved_values_per_row = static_cast<double>(tower_values + tokens * (2 * joined + 2 * out));
   block.parts.push_back(part);
   block.output_values_per_row = static_cast<double>(tokens * out);
+  block.num_uncut_parameters = block.num_parameters;
   block.tensor_reductions = 1;
   desc.blocks.push_back(block);
   desc.tokens_per_vision_row = static_cast<double>(tokens);

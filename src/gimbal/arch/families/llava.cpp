@@ -55,6 +55,7 @@ void describe_llava(const ConfigReader& config, ModelDesc& desc) {
   part.saved_values_per_row = part.input_values_per_row + static_cast<double>(tokens * 2 * out);
   block.parts.push_back(part);
   block.output_values_per_row = static_cast<double>(tokens * out);
+  block.num_uncut_parameters = block.num_parameters;
   block.tensor_reductions = 1;
   desc.blocks.push_back(block);
   desc.tokens_per_vision_row = static_cast<double>(tokens);

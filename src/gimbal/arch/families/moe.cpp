@@ -26,6 +26,7 @@ void add_expert_mlp(const TextArch& t, BlockDesc& block) {
   block.cost_class = "text_moe_layer";
   block.num_expert_parameters = e * 3 * d * f;
   block.num_parameters += block.num_expert_parameters + d * e;
+  block.num_uncut_parameters += d * e;
   block.dispatched_values_per_row = static_cast<double>(j * d);
   PartDesc part;
   part.name = "mlp";
@@ -36,6 +37,7 @@ void add_expert_mlp(const TextArch& t, BlockDesc& block) {
   // routing weight multiplies.
   part.saved_values_per_row =
       static_cast<double>(2 * d + 2 * e + 2 * j + j * (2 * d + (t.fused_gate ? 3 : 4) * f));
+  part.gathered_values_per_row = static_cast<double>(d);
   block.parts.push_back(part);
 }
 

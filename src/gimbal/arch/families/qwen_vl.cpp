@@ -58,6 +58,7 @@ BlockDesc patch_embed(const PatchTowerArch& t) {
   part.input_values_per_row = part.saved_values_per_row = static_cast<double>(t.patch_values);
   block.parts.push_back(part);
   block.output_values_per_row = static_cast<double>(t.width);
+  block.num_uncut_parameters = block.num_parameters;
   return block;
 }
 
@@ -74,6 +75,7 @@ PartDesc patch_attention(const PatchTowerArch& t, bool window) {
   part.input_values_per_row = d;
   // The input and its norm; q, k, v; attention's result and log-sums.
   part.saved_values_per_row = 6 * d + static_cast<double>(t.num_heads);
+  part.gathered_values_per_row = part.attended_values_per_row = d;
   return part;
 }
 
@@ -84,6 +86,7 @@ PartDesc patch_mlp(const PatchTowerArch& t) {
   part.product_flops_per_row = 2.0 * (t.gated ? 3 : 2) * d * f;
   part.input_values_per_row = d;
   part.saved_values_per_row = 2 * d + static_cast<double>(t.kept_hidden) * f;
+  part.gathered_values_per_row = d;
   return part;
 }
 
@@ -97,6 +100,7 @@ BlockDesc patch_layer(const PatchTowerArch& t, std::int64_t layer) {
   block.cost_class = window ? "vision_window_layer" : "vision_layer";
   block.num_parameters = 4 * d * d + 4 * d + (t.gated ? 3 * d * f + 2 * f + d : 2 * d * f + f + d) +
                          2 * layer_norm_values(t);
+  block.num_uncut_parameters = 2 * d + 2 * layer_norm_values(t);  // norms, output biases
   block.parts = {patch_attention(t, window), patch_mlp(t)};
   block.output_values_per_row = static_cast<double>(d);
   block.tensor_reductions = 2;
@@ -106,6 +110,7 @@ BlockDesc patch_layer(const PatchTowerArch& t, std::int64_t layer) {
     const std::int64_t joined = d * t.merge * t.merge;
     block.cost_class = "vision_deepstack_layer";
     block.num_parameters += merger_parameters(t, 2 * joined);
+    block.num_uncut_parameters += merger_parameters(t, 2 * joined);
     block.parts[1].product_flops_per_row += merger_flops_per_patch(t);
     // The norm's result and the hidden layer before and after its activation; the norm's input is
     // the block's output, which the next block keeps.
@@ -124,6 +129,7 @@ BlockDesc patch_projector(const PatchTowerArch& t) {
   block.kind = BlockKind::kProjector;
   block.cost_class = "projector";
   block.num_parameters = merger_parameters(t, layer_norm_values(t));
+  block.num_uncut_parameters = block.num_parameters;
   PartDesc part;
   part.name = "all";
   part.product_flops_per_row = merger_flops_per_patch(t);

@@ -104,6 +104,10 @@ PartDesc attention_part(const TextArch& t) {
   // log-sums.
   part.saved_values_per_row =
       static_cast<double>(2 * t.width + 2 * q + 2 * kv + (t.qk_norm ? q + kv : 0) + t.num_heads);
+  part.gathered_values_per_row = static_cast<double>(t.width);
+  part.attended_values_per_row = static_cast<double>(q);
+  part.key_value_values_per_row = static_cast<double>(2 * kv);
+  part.num_key_value_heads = t.num_kv_heads;
   return part;
 }
 
@@ -115,6 +119,7 @@ PartDesc dense_mlp_part(const TextArch& t) {
   // The input and its norm; gate, up and their product; other gates than silu keep their result.
   part.saved_values_per_row =
       static_cast<double>(2 * t.width + (t.fused_gate ? 3 : 4) * t.ffn_width);
+  part.gathered_values_per_row = static_cast<double>(t.width);
   return part;
 }
 
@@ -126,6 +131,8 @@ BlockDesc text_layer(const TextArch& t, std::int64_t layer) {
   block.cost_class = "text_layer";
   block.num_parameters = t.width * (2 * q + 2 * kv) + 2 * t.width + (t.qkv_bias ? q + 2 * kv : 0) +
                          (t.output_bias ? t.width : 0) + (t.qk_norm ? 2 * t.head_dim : 0);
+  block.num_uncut_parameters =
+      2 * t.width + (t.output_bias ? t.width : 0) + (t.qk_norm ? 2 * t.head_dim : 0);
   block.parts.push_back(attention_part(t));
   block.output_values_per_row = static_cast<double>(t.width);
   block.tensor_reductions = 2;
@@ -135,6 +142,7 @@ BlockDesc text_layer(const TextArch& t, std::int64_t layer) {
   } else {
     block.num_parameters +=
         3 * t.width * t.ffn_width + (t.mlp_bias ? 2 * t.ffn_width + t.width : 0);
+    if (t.mlp_bias) block.num_uncut_parameters += t.width;
     block.parts.push_back(dense_mlp_part(t));
   }
   return block;
@@ -204,6 +212,7 @@ void add_text_arch(const TextArch& t, ModelDesc& desc) {
     desc.blocks.push_back(text_layer(t, layer));
   BlockDesc norm = text_edge("text.norm", BlockKind::kTextNorm, "text_norm", t.width, width);
   norm.parts[0].input_values_per_row = norm.parts[0].saved_values_per_row = width;
+  norm.num_uncut_parameters = t.width;
   desc.blocks.push_back(norm);
   BlockDesc head =
       text_edge("text.head", BlockKind::kTextHead, "text_head", t.tied ? 0 : embedding, 0);
@@ -211,6 +220,7 @@ void add_text_arch(const TextArch& t, ModelDesc& desc) {
   // The gathered rows and their gradient, computed in the forward pass; logits never live until
   // backward, so there is nothing to compute again.
   head.parts[0].input_values_per_row = head.parts[0].saved_values_per_row = 2 * width;
+  head.parts[0].gathered_values_per_row = 2 * width;
   desc.blocks.push_back(head);
   desc.vocab_size = t.vocab_size;
   desc.max_positions = t.max_positions;

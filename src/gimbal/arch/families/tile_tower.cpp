@@ -22,6 +22,7 @@ BlockDesc tile_embed(const TileTowerArch& t) {
   part.input_values_per_row = part.saved_values_per_row;
   block.parts.push_back(part);
   block.output_values_per_row = tile_values(t.num_rows() * t.width);
+  block.num_uncut_parameters = block.num_parameters;
   return block;
 }
 
@@ -34,6 +35,9 @@ BlockDesc tile_layer(const TileTowerArch& t, std::int64_t layer) {
   block.cost_class = "vision_layer";
   block.num_parameters = 4 * d * d + 2 * d * f + (t.qkv_bias ? 3 * d : 0) + d + f + d + norms +
                          (t.layer_scale ? 2 * d : 0);
+  // Norms (those of q and k are cut), biases of the products whose rows are cut, layer scale.
+  block.num_uncut_parameters =
+      norms - (t.qk_norm ? 2 * d : 0) + d + d + (t.layer_scale ? 2 * d : 0);
   block.output_values_per_row = tile_values(rows * d);
   block.tensor_reductions = 2;
   PartDesc attention;
@@ -46,6 +50,7 @@ BlockDesc tile_layer(const TileTowerArch& t, std::int64_t layer) {
   // log-sums; the value that layer scale multiplies.
   attention.saved_values_per_row =
       tile_values(rows * (6 * d + (t.qk_norm ? 2 * d : 0) + t.num_heads + (t.layer_scale ? d : 0)));
+  attention.gathered_values_per_row = attention.attended_values_per_row = tile_values(rows * d);
   PartDesc mlp;
   mlp.name = "mlp";
   mlp.product_flops_per_row = 2.0 * tile_values(rows * 2 * d * f);
@@ -54,6 +59,7 @@ BlockDesc tile_layer(const TileTowerArch& t, std::int64_t layer) {
   // sigmoid besides); the value that layer scale multiplies.
   mlp.saved_values_per_row =
       tile_values(rows * (2 * d + (t.quick_gelu ? 3 : 2) * f + (t.layer_scale ? d : 0)));
+  mlp.gathered_values_per_row = tile_values(rows * d);
   block.parts = {attention, mlp};
   return block;
 }
@@ -61,7 +67,10 @@ BlockDesc tile_layer(const TileTowerArch& t, std::int64_t layer) {
 // Nothing is kept for the backward pass that such a layer does not have.
 void mark_unused(const TileTowerArch& t, std::int64_t layer, BlockDesc& block) {
   block.unused = true;
-  for (PartDesc& part : block.parts) part.input_values_per_row = part.saved_values_per_row = 0;
+  for (PartDesc& part : block.parts) {
+    part.input_values_per_row = part.saved_values_per_row = 0;
+    part.gathered_values_per_row = part.attended_values_per_row = 0;
+  }
   // The used layer's result waits for the projector while the stream goes on beside it.
   if (layer + 1 < t.num_layers)
     block.carried_values_per_vision_row = tile_values(t.num_rows() * t.width);
@@ -115,6 +124,7 @@ void add_tile_tower(const TileTowerArch& t, ModelDesc& desc) {
     desc.blocks.push_back(block);
   }
   desc.blocks.back().num_parameters += t.end_norm_values;
+  desc.blocks.back().num_uncut_parameters += t.end_norm_values;
   desc.vision_row = "tile";
   desc.vision_heads = t.num_heads;
   desc.vision_ffn = t.ffn_width;

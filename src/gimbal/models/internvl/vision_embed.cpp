@@ -38,25 +38,41 @@ VisionEmbed::VisionEmbed(const InternVlVisionConfig& config, const Ports& ports)
                     normal_init(config.initializer_range))),
       patch_bias_(list_.add("vision.embed.patch.bias", {config.width}, constant_init(0))) {}
 
-FlowShape VisionEmbed::output_shape(const Batch& batch, const FlowShape&) const {
-  const RowSplit rows = ports_.sequence->split(batch.num_tiles * config_.num_rows());
-  return {RowsShape{rows.own_size(), config_.width}, std::nullopt};
+RowSplit VisionEmbed::split_of(std::int64_t num_tiles) const {
+  return ports_.sequence->split(num_tiles * config_.num_rows());
 }
 
-at::Tensor VisionEmbed::checked_pixels(const Batch& batch) const {
+TileRange VisionEmbed::tiles_read(std::int64_t num_tiles) const {
+  const RowSplit rows = split_of(num_tiles);
+  if (rows.own_size() == 0) return {};
+  const std::int64_t tile_rows = config_.num_rows(), end = rows.own_begin() + rows.own_size();
+  return {rows.own_begin() / tile_rows, (end + tile_rows - 1) / tile_rows};
+}
+
+FlowShape VisionEmbed::output_shape(const Batch& batch, const FlowShape&) const {
+  return {RowsShape{split_of(batch.num_tiles).own_size(), config_.width}, std::nullopt};
+}
+
+at::Tensor VisionEmbed::checked_pixels(const Batch& batch, TileRange tiles) const {
   const std::vector<std::int64_t> tile{config_.num_channels, config_.image_size,
                                        config_.image_size};
   const at::Tensor& pixels_ICYX = batch.pixels_ICYX;
   if (!pixels_ICYX.defined()) {
-    GIMBAL_CHECK_EQ(batch.num_tiles, 0, "the pixels of a batch were not read");
+    GIMBAL_CHECK_EQ(tiles.size(), 0, "the pixels of a batch were not read");
     return at::zeros({0, tile[0], tile[1], tile[2]}, patch_weight_->value.options());
   }
   GIMBAL_USER_CHECK(pixels_ICYX.dim() == 4 && pixels_ICYX.sizes().slice(1) == at::IntArrayRef(tile),
                     "the tiles of the batch are ", pixels_ICYX.sizes().slice(1),
                     " but the model's vision_config wants ", at::IntArrayRef(tile),
                     " (image_size); prepare the data set again with this model's folder");
-  GIMBAL_CHECK_EQ(pixels_ICYX.size(0), batch.num_tiles, "tiles of the batch");
-  return pixels_ICYX;
+  const TileRange present{batch.first_tile, batch.first_tile + pixels_ICYX.size(0)};
+  GIMBAL_CHECK(present.end <= batch.num_tiles, "the batch has pixels of tiles [", present.begin,
+               ", ", present.end, ") of ", batch.num_tiles);
+  if (tiles.size() == 0) return pixels_ICYX.narrow(0, 0, 0);
+  GIMBAL_CHECK(present.begin <= tiles.begin && tiles.end <= present.end,
+               "the batch has pixels of tiles [", present.begin, ", ", present.end,
+               "), this rank needs [", tiles.begin, ", ", tiles.end, ")");
+  return pixels_ICYX.narrow(0, tiles.begin - present.begin, tiles.size());
 }
 
 at::Tensor VisionEmbed::cut_patches(const at::Tensor& pixels_ICYX) const {
@@ -69,16 +85,17 @@ at::Tensor VisionEmbed::cut_patches(const at::Tensor& pixels_ICYX) const {
 
 Flow VisionEmbed::forward(const PassContext& context, const Flow&) const {
   const std::int64_t tile_rows = config_.num_rows(), tile_patches = config_.num_patches();
-  const RowSplit rows = ports_.sequence->split(context.batch.num_tiles * tile_rows);
-  // The tiles that this rank's rows touch, and its patches, counted from the first tile's.
-  const std::int64_t begin = rows.own_begin(), end = begin + rows.own_size(),
-                     first_tile = begin / tile_rows,
-                     num_tiles = (end + tile_rows - 1) / tile_rows - first_tile,
-                     first_patch = patches_before(begin, tile_rows) - first_tile * tile_patches,
+  const RowSplit rows = split_of(context.batch.num_tiles);
+  const TileRange tiles = tiles_read(context.batch.num_tiles);
+  // A rank without rows is at the beginning, like one of a batch without tiles. Its patches are
+  // counted from those of its first tile.
+  const std::int64_t begin = rows.own_size() == 0 ? 0 : rows.own_begin(),
+                     end = begin + rows.own_size(), num_tiles = tiles.size(),
+                     first_patch = patches_before(begin, tile_rows) - tiles.begin * tile_patches,
                      num_patches =
                          patches_before(end, tile_rows) - patches_before(begin, tile_rows),
                      missing = num_tiles * tile_patches - first_patch - num_patches;
-  const at::Tensor pixels = checked_pixels(context.batch).narrow(0, first_tile, num_tiles);
+  const at::Tensor pixels = checked_pixels(context.batch, tiles);
   at::Tensor patches = cut_patches(pixels.to(patch_weight_->value.scalar_type()));
   patches =
       apply_linear(patches.narrow(0, first_patch, num_patches), *patch_weight_, patch_bias_.get());
@@ -92,7 +109,7 @@ Flow VisionEmbed::forward(const PassContext& context, const Flow&) const {
   Flow out;
   out.vision = x_ISD.view({num_tiles * tile_rows, config_.width});
   if (rows.own_size() < num_tiles * tile_rows)
-    out.vision = out.vision.narrow(0, begin - first_tile * tile_rows, rows.own_size());
+    out.vision = out.vision.narrow(0, begin - tiles.begin * tile_rows, rows.own_size());
   return out;
 }
 

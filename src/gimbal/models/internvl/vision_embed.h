@@ -15,10 +15,14 @@ class VisionEmbed : public Block {
  public:
   VisionEmbed(const InternVlVisionConfig& config, const Ports& ports);
   Flow forward(const PassContext& context, const Flow& in) const override;
+  /// The tiles that this rank's rows touch: whole ones.
+  TileRange tiles_read(std::int64_t num_tiles) const override;
   FlowShape output_shape(const Batch& batch, const FlowShape& in) const override;
 
  private:
-  at::Tensor checked_pixels(const Batch& batch) const;
+  RowSplit split_of(std::int64_t num_tiles) const;
+  /// Those of the tiles that this rank reads.
+  at::Tensor checked_pixels(const Batch& batch, TileRange tiles) const;
   /// [I * P, C * patch * patch]: the operand of the convolution whose kernel is its stride.
   at::Tensor cut_patches(const at::Tensor& pixels_ICYX) const;
 

@@ -46,7 +46,9 @@ class C10dComm : public Comm {
   std::unique_ptr<CommWork> all_reduce_sum(at::Tensor tensor, const std::string& name) override {
     check_comm_tensor(tensor, device_, name);
     check_summable(tensor, name);
-    return start("all_reduce_sum", name, tensor, [&] {
+    // Each rank sums its part of the values, then all get all parts.
+    const CallTraffic traffic{CallKind::kAllReduce, 2 * bytes_of(tensor) * (size() - 1) / size()};
+    return start("all_reduce_sum", traffic, name, tensor, [&] {
       std::vector<at::Tensor> tensors{tensor};
       return one_call(backend_->allreduce(tensors));
     });
@@ -56,7 +58,8 @@ class C10dComm : public Comm {
                                       const std::string& name) override {
     check_comm_tensor(tensor, device_, name);
     GIMBAL_CHECK(root >= 0 && root < size(), "root ", root, " of '", name, "'");
-    return start("broadcast", name, tensor, [&] {
+    const CallTraffic traffic{CallKind::kBroadcast, rank() == root ? 0 : bytes_of(tensor)};
+    return start("broadcast", traffic, name, tensor, [&] {
       // Bytes: Gloo does not know all dtypes.
       const at::NoGradGuard no_grad;
       std::vector<at::Tensor> tensors{tensor.view({-1}).view(at::kByte)};
@@ -71,7 +74,9 @@ class C10dComm : public Comm {
     std::vector<std::int64_t> shape = tensor.sizes().vec();
     shape.insert(shape.begin(), size());
     at::Tensor output = at::empty(shape, tensor.options());
-    start("all_gather", name, tensor, [&] { return mover_->all_gather(output, tensor); })->wait();
+    start("all_gather", {CallKind::kAllGather, from_each_other(tensor)}, name, tensor, [&] {
+      return mover_->all_gather(output, tensor);
+    })->wait();
     return output;
   }
 
@@ -80,7 +85,8 @@ class C10dComm : public Comm {
     check_comm_tensor(out, device_, name);
     check_comm_tensor(in, device_, name);
     check_parts(out, in, rank(), size(), name);
-    return start("all_gather_into", name, in, [&] { return mover_->all_gather(out, in); });
+    return start("all_gather_into", {CallKind::kAllGather, from_each_other(in)}, name, in,
+                 [&] { return mover_->all_gather(out, in); });
   }
 
   std::unique_ptr<CommWork> all_gather_rows(at::Tensor out, at::Tensor in,
@@ -90,7 +96,8 @@ class C10dComm : public Comm {
     check_comm_tensor(in, device_, name);
     check_all_gather_rows(out, in, rows_of_ranks, rank(), size(), name);
     // Where this rank has no rows others have some.
-    return start_always("all_gather_rows", name, in, [&] {
+    const CallTraffic traffic{CallKind::kAllGather, bytes_of(out) - bytes_of(in)};
+    return start_always("all_gather_rows", traffic, name, in, [&] {
       return out.numel() > 0 ? mover_->all_gather_rows(out, in, rows_of_ranks) : StartedCall{};
     });
   }
@@ -101,7 +108,8 @@ class C10dComm : public Comm {
     check_comm_tensor(in, device_, name);
     check_summable(in, name);
     check_parts(in, out, rank(), size(), name);
-    return start("reduce_scatter_sum", name, in, [&] { return mover_->reduce_scatter(out, in); });
+    return start("reduce_scatter_sum", {CallKind::kReduceScatter, from_each_other(out)}, name, in,
+                 [&] { return mover_->reduce_scatter(out, in); });
   }
 
   std::unique_ptr<CommWork> all_to_all(at::Tensor out, at::Tensor in,
@@ -112,27 +120,32 @@ class C10dComm : public Comm {
     check_comm_tensor(in, device_, name);
     check_all_to_all(out, in, out_rows, in_rows, rank(), size(), name);
     // Where this rank has no rows others may have some: there is always a call.
-    return start_always("all_to_all", name, in,
+    const std::int64_t rows = out.size(0);
+    const std::int64_t others = rows - out_rows[static_cast<std::size_t>(rank())];
+    const CallTraffic traffic{CallKind::kAllToAll, rows > 0 ? bytes_of(out) / rows * others : 0};
+    return start_always("all_to_all", traffic, name, in,
                         [&] { return mover_->all_to_all(out, in, out_rows, in_rows); });
   }
 
   std::unique_ptr<CommWork> send(at::Tensor tensor, int to, const std::string& name) override {
     check_comm_tensor(tensor, device_, name);
     check_partner(to, name);
-    return start(concat("send to rank ", group_->ranks[static_cast<std::size_t>(to)]), name, tensor,
+    return start(concat("send to rank ", group_->ranks[static_cast<std::size_t>(to)]),
+                 {CallKind::kSend, bytes_of(tensor)}, name, tensor,
                  [&] { return mover_->send(tensor, to); });
   }
 
   std::unique_ptr<CommWork> receive(at::Tensor tensor, int from, const std::string& name) override {
     check_comm_tensor(tensor, device_, name);
     check_partner(from, name);
-    return start(concat("receive from rank ", group_->ranks[static_cast<std::size_t>(from)]), name,
-                 tensor, [&] { return mover_->receive(tensor, from); });
+    return start(concat("receive from rank ", group_->ranks[static_cast<std::size_t>(from)]),
+                 {CallKind::kReceive, bytes_of(tensor)}, name, tensor,
+                 [&] { return mover_->receive(tensor, from); });
   }
 
   void barrier(const std::string& name) override {
     at::Tensor one = at::ones({1}, at::TensorOptions().dtype(at::kFloat).device(device_));
-    start("barrier", name, one, [&] {
+    start("barrier", {CallKind::kBarrier, 0}, name, one, [&] {
       std::vector<at::Tensor> tensors{one};
       return one_call(backend_->allreduce(tensors));
     })->wait();
@@ -141,6 +154,15 @@ class C10dComm : public Comm {
   }
 
  private:
+  static std::int64_t bytes_of(const at::Tensor& tensor) {
+    return static_cast<std::int64_t>(tensor.nbytes());
+  }
+
+  /// Bytes that come in when every other rank sends one `part`.
+  std::int64_t from_each_other(const at::Tensor& part) const {
+    return bytes_of(part) * (size() - 1);
+  }
+
   static StartedCall one_call(c10::intrusive_ptr<c10d::Work> work) {
     return {{std::move(work)}, false, {}};
   }
@@ -151,19 +173,19 @@ class C10dComm : public Comm {
   }
 
   /// Nothing is started for a tensor without values: it has none on the other ranks either.
-  std::unique_ptr<CommWork> start(const std::string& collective, const std::string& name,
-                                  const at::Tensor& tensor, const StartCall& start_call) {
-    if (tensor.numel() > 0) return start_always(collective, name, tensor, start_call);
-    return start_always(collective, name, tensor, [] { return StartedCall{}; });
+  std::unique_ptr<CommWork> start(const std::string& collective, CallTraffic traffic,
+                                  const std::string& name, const at::Tensor& tensor,
+                                  const StartCall& start_call) {
+    if (tensor.numel() > 0) return start_always(collective, traffic, name, tensor, start_call);
+    return start_always(collective, traffic, name, tensor, [] { return StartedCall{}; });
   }
 
-  std::unique_ptr<CommWork> start_always(const std::string& collective, const std::string& name,
-                                         const at::Tensor& tensor, const StartCall& start_call) {
+  std::unique_ptr<CommWork> start_always(const std::string& collective, CallTraffic traffic,
+                                         const std::string& name, const at::Tensor& tensor,
+                                         const StartCall& start_call) {
     check_thread(name);
     return std::make_unique<C10dWork>(
-        group_,
-        FlightCall{collective, name, group_->name, static_cast<std::int64_t>(tensor.nbytes())},
-        start_call);
+        group_, FlightCall{collective, name, group_->name, bytes_of(tensor)}, traffic, start_call);
   }
 
   /// Two threads would start calls in an order of their own on each rank. (On a GPU the threads of

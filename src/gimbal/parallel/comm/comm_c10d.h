@@ -31,7 +31,7 @@ struct CommGroup;
 std::string reason_of(const std::exception& error);
 
 /// The store through which the processes find each other; rank 0 serves it unless torchrun does.
-/// Returns when all have arrived; throws UserError naming the missing ranks. Collective.
+/// Returns when all have arrived; throws CommError naming the missing ranks. Collective.
 c10::intrusive_ptr<c10d::Store> meet(const LaunchInfo& launch, std::chrono::milliseconds timeout);
 
 /// One more connection to that store, once it is served.

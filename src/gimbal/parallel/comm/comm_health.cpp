@@ -16,6 +16,8 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr const char* kFailureKey = "health/failure";
+/// Of a rank whose collective has failed. Who looks dead is then more to the point.
+constexpr const char* kNoticedFirst = " noticed first: ";
 /// Beyond what an answer of the store should take.
 constexpr milliseconds kPatience{1500};
 /// How long a rank that serves the store stays for the others.
@@ -42,10 +44,11 @@ struct Health::Shared {
   std::condition_variable changed;
   LifeSign sign;  // own
   Wish wish = Wish::kNone;
-  bool news = false;        // to be written at once
-  bool over = false;        // the thread has returned
-  std::string store_error;  // that has ended it
-  std::string answer;       // to kDiagnose
+  bool news = false;         // to be written at once
+  bool over = false;         // the thread has returned
+  std::string store_error;   // that has ended it
+  bool has_noticed = false;  // by a collective that has failed here
+  RankReport answer;         // to kDiagnose
   std::optional<std::string> other_failure;
 
   void run();
@@ -75,7 +78,8 @@ void Health::Shared::write_failure() {
   {
     const std::lock_guard lock(mutex);
     if (sign.state != LifeState::kFailed) return;
-    text = concat("rank ", setup.rank, " (", sign.place, ") failed first: ", sign.activity);
+    text = concat("rank ", setup.rank, " (", sign.place, ")",
+                  has_noticed ? kNoticedFirst : " failed first: ", sign.activity);
   }
   // Only the first one counts.
   store->compareSet(kFailureKey, {}, to_bytes(text));
@@ -243,17 +247,19 @@ std::string Health::diagnose(const std::string& line) {
     if (shared_->sign.state == LifeState::kRunning) {
       shared_->sign.state = LifeState::kFailed;
       shared_->sign.activity = first_line(line);
+      shared_->has_noticed = true;
     }
   }
   const bool answered =
       shared_->ask(Shared::Wish::kDiagnose, shared_->setup.period * 5 / 2 + kPatience);
   const std::lock_guard lock(shared_->mutex);
-  std::string text;
-  if (shared_->other_failure) {
-    text = *shared_->other_failure + ". ";
-    text[0] = 'R';
+  std::string text = answered ? shared_->answer.dead : "";
+  if (const auto& other = shared_->other_failure;
+      other && (text.empty() || other->find(kNoticedFirst) == std::string::npos)) {
+    text += *other + ". ";
+    text[text.size() - other->size() - 2] = 'R';
   }
-  if (answered) return text + shared_->answer;
+  if (answered) return text + shared_->answer.others;
   return text + shared_->describe_store_error(
                     shared_->over ? "is gone (" + shared_->store_error + ")" : "does not answer");
 }

@@ -41,14 +41,16 @@ class Health {
   Health& operator=(const Health&) = delete;
 
   void set_coordinates(const std::string& text);
-  /// "rank 2 failed first: text", once another rank has said so.
+  /// "rank 2 (host x) failed first: text", or "noticed first:" where a collective failed, once
+  /// another rank has said so.
   std::optional<std::string> other_failure() const;
   /// Tells the others that this rank has failed with this error. Returns when it is written.
   void report_failure(const std::string& line);
   /// The same for an error that nobody has reported and that is known to unwind the stack.
   void report_unwinding();
-  /// report_failure, then says in sentences which ranks give no sign of life and what the others
-  /// do. Takes two and a half periods, or a little longer when the store does not answer.
+  /// report_failure of a failed collective, then says in sentences which ranks give no sign of
+  /// life, who failed first and what the others do. Takes two and a half periods, or a little
+  /// longer when the store does not answer.
   std::string diagnose(const std::string& line);
 
  private:

@@ -56,9 +56,9 @@ std::optional<LifeSign> decode_life_sign(const std::string& text) {
   return LifeSign{*count, static_cast<LifeState>(*state), lines[2], text.substr(begin)};
 }
 
-std::string describe_ranks(const std::vector<std::optional<LifeSign>>& before,
-                           const std::vector<std::optional<LifeSign>>& after, int own,
-                           double seconds) {
+RankReport describe_ranks(const std::vector<std::optional<LifeSign>>& before,
+                          const std::vector<std::optional<LifeSign>>& after, int own,
+                          double seconds) {
   RankSentences dead, ended, alive;
   for (std::size_t rank = 0; rank < after.size(); ++rank) {
     if (static_cast<int>(rank) == own) continue;
@@ -72,7 +72,7 @@ std::string describe_ranks(const std::vector<std::optional<LifeSign>>& before,
     if (sign.state == LifeState::kEnded) {
       ended.add(concat(who, " has ended its work"));
     } else if (sign.state != LifeState::kRunning) {
-      alive.add(concat(who, " has failed, too"));
+      continue;
     } else if (!moves) {
       dead.add(
           concat(who, " has stopped or is stuck (killed, halted, or its machine or network is ",
@@ -81,8 +81,8 @@ std::string describe_ranks(const std::vector<std::optional<LifeSign>>& before,
       alive.add(concat(who, " lives; it ", sign.activity));
     }
   }
-  return dead.text("ranks give no sign of life") + ended.text("have ended") +
-         alive.text("ranks live");
+  return {dead.text("ranks give no sign of life"),
+          ended.text("have ended") + alive.text("ranks live")};
 }
 
 }  // namespace gimbal

@@ -21,10 +21,16 @@ std::string encode(const LifeSign& sign);
 /// nullopt for a text that encode has not made.
 std::optional<LifeSign> decode_life_sign(const std::string& text);
 
-/// Sentences about all ranks but `own` from two readings, `seconds` apart: who gives no sign of
-/// life, what the others do. Entry r is of rank r; nullopt: it has never written any.
-std::string describe_ranks(const std::vector<std::optional<LifeSign>>& before,
-                           const std::vector<std::optional<LifeSign>>& after, int own,
-                           double seconds);
+/// Sentences about other ranks.
+struct RankReport {
+  std::string dead;    // who gives no sign of life
+  std::string others;  // who has ended, what the living do
+};
+
+/// About all ranks but `own`, from two readings, `seconds` apart; those that have failed speak for
+/// themselves. Entry r is of rank r; nullopt: it has never written any.
+RankReport describe_ranks(const std::vector<std::optional<LifeSign>>& before,
+                          const std::vector<std::optional<LifeSign>>& after, int own,
+                          double seconds);
 
 }  // namespace gimbal

@@ -3,6 +3,7 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "gimbal/base/error.h"
+#include "gimbal/parallel/comm.h"
 #include "gimbal/parallel/comm/comm_c10d.h"
 
 namespace gimbal {
@@ -24,7 +25,7 @@ c10::intrusive_ptr<c10d::Store> open_store(const LaunchInfo& launch,
     return c10::make_intrusive<c10d::PrefixStore>(concat("gimbal/attempt_", launch.attempt),
                                                   std::move(store));
   } catch (const std::exception& e) {
-    throw UserError(concat("rank ", launch.rank, " of ", launch.world_size, " cannot ",
+    throw CommError(concat("rank ", launch.rank, " of ", launch.world_size, " cannot ",
                            options.isServer ? "serve at " : "reach ", launch.master_address, ":",
                            launch.master_port, " within ", in_seconds(timeout),
                            " s. Check MASTER_ADDR and MASTER_PORT, that the port is free on the "
@@ -53,7 +54,7 @@ void wait_for_all(c10d::Store& store, const LaunchInfo& launch, std::chrono::mil
     for (int i = 0; launch.rank == 0 && i < launch.world_size; ++i) {
       if (!store.check({arrival_key(i)})) missing += concat(missing.empty() ? "" : ", ", i);
     }
-    throw UserError(concat("not all ", launch.world_size, " processes have started within ",
+    throw CommError(concat("not all ", launch.world_size, " processes have started within ",
                            in_seconds(timeout), " s, says rank ", launch.rank,
                            missing.empty() ? "" : "; missing ranks: ", missing,
                            ". Look for their errors. Reason: ", reason_of(e)));

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "gimbal/parallel/comm/call_counters.h"
 #include "gimbal/parallel/comm/comm_c10d.h"
 #include "gimbal/parallel/comm/comm_health.h"
 #include "gimbal/parallel/comm/flight_record.h"
@@ -41,6 +42,7 @@ struct CommState {
   c10::intrusive_ptr<c10d::Store> store;
   GlooTransports transports;
   std::shared_ptr<FlightRecord> record = std::make_shared<FlightRecord>();
+  std::vector<std::shared_ptr<const GroupCounters>> counters;  // of all groups, also those gone
   std::shared_ptr<MessageWait> waiting = std::make_shared<MessageWait>();
   std::unique_ptr<Health> health;  // none for a single process
   /// A collective has failed: groups are not taken down in an orderly way any more.
@@ -56,6 +58,7 @@ struct CommGroup {
   std::string name;
   std::vector<int> ranks;  // of the launch
   int rank = 0;            // place in `ranks`
+  std::shared_ptr<GroupCounters> counters;
   /// A call was dropped without wait(): the backend may still be busy with it.
   bool has_dropped_calls = false;
 

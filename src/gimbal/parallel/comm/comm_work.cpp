@@ -14,8 +14,10 @@ constexpr const char* kInterrupted = "another rank has failed";
 
 }  // namespace
 
-C10dWork::C10dWork(std::shared_ptr<CommGroup> group, const FlightCall& call, const StartCall& start)
+C10dWork::C10dWork(std::shared_ptr<CommGroup> group, const FlightCall& call, CallTraffic traffic,
+                   const StartCall& start)
     : group_(std::move(group)),
+      counter_(group_->counters->of(traffic.kind)),
       subject_(concat(call.collective, " of '", call.what, "'")),
       number_(group_->state->record->begin(call)),
       begin_(std::chrono::steady_clock::now()) {
@@ -24,6 +26,8 @@ C10dWork::C10dWork(std::shared_ptr<CommGroup> group, const FlightCall& call, con
   } catch (const std::exception& e) {
     fail(e);
   }
+  ++counter_.calls;
+  counter_.bytes += traffic.bytes;
 }
 
 C10dWork::~C10dWork() {
@@ -34,11 +38,13 @@ void C10dWork::wait() {
   if (done_) return;
   FlightRecord& record = *group_->state->record;
   record.wait(number_);
+  const auto begin = std::chrono::steady_clock::now();
   try {
     for (const auto& work : started_.works) wait_for(work);
   } catch (const std::exception& e) {
     fail(e);
   }
+  counter_.waited += std::chrono::steady_clock::now() - begin;
   if (started_.finish) started_.finish();
   record.end(number_);
   done_ = true;

@@ -29,7 +29,8 @@ using StartCall = std::function<StartedCall()>;
 class C10dWork : public CommWork {
  public:
   /// Throws CommError when `start` throws.
-  C10dWork(std::shared_ptr<CommGroup> group, const FlightCall& call, const StartCall& start);
+  C10dWork(std::shared_ptr<CommGroup> group, const FlightCall& call, CallTraffic traffic,
+           const StartCall& start);
   ~C10dWork() override;
   void wait() override;
 
@@ -40,6 +41,7 @@ class C10dWork : public CommWork {
   [[noreturn]] void fail(const std::exception& reason);
 
   std::shared_ptr<CommGroup> group_;
+  CallCounter& counter_;
   std::string subject_;  // "all_reduce_sum of 'gradients of text.3'"
   std::int64_t number_;
   std::chrono::steady_clock::time_point begin_;

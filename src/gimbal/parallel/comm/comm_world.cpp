@@ -36,6 +36,9 @@ std::shared_ptr<CommGroup> make_comm_group(const std::shared_ptr<CommState>& sta
   group->name = name;
   group->ranks = ranks;
   group->rank = static_cast<int>(place - ranks.begin());
+  group->counters = std::make_shared<GroupCounters>();
+  group->counters->group = name;
+  state->counters.push_back(group->counters);
   return group;
 }
 
@@ -50,7 +53,7 @@ c10::intrusive_ptr<c10d::Backend> connect(const CommGroup& group) {
   } catch (const UserError&) {
     throw;
   } catch (const std::exception& e) {
-    throw UserError(concat(state.describe_rank(), " cannot connect to the other processes within ",
+    throw CommError(concat(state.describe_rank(), " cannot connect to the other processes within ",
                            std::chrono::duration<double>(state.timeout).count(), " s (",
                            group.describe(),
                            "). Several network interfaces? Set GLOO_SOCKET_IFNAME (or "
@@ -121,6 +124,12 @@ class LaunchedWorld : public CommWorld {
     }
     GIMBAL_CHECK(name != "world" && names_.insert(name).second, "group ", name, " is made twice");
     return connect_group(state_, name, ranks);
+  }
+
+  std::vector<CommTotal> totals() const override {
+    std::vector<CommTotal> totals;
+    for (const auto& counters : state_->counters) counters->add_totals(totals);
+    return totals;
   }
 
   void set_coordinates(const std::string& text) override {

@@ -1,71 +1,39 @@
 #include <ATen/TensorOperators.h>
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/embedding.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
-#include <torch/csrc/autograd/custom_function.h>
-
-#include <algorithm>
 
 #include "gimbal/base/error.h"
-#include "gimbal/nn/gemm.h"
+#include "gimbal/nn/chunked_loss.h"
 #include "gimbal/parallel/ports.h"
 #include "gimbal/parallel/ports/vocab_softmax.h"
 
 namespace gimbal {
 namespace {
 
-struct VocabLoss {
-  Comm& tp;
-  std::int64_t vocab_begin;  // of this rank
-  std::int64_t chunk_rows;
-};
-
-// As the local function: gradients are computed with the loss, so that logits exist for one chunk
-// only. The ranks of a group have the same rows, and so the same chunks.
-class VocabLossFunction : public torch::autograd::Function<VocabLossFunction> {
+// The ranks of a group have the same rows, and so the same chunks.
+class VocabChunkLoss : public ChunkLoss {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_in,
-                            const at::Tensor& w, const at::Tensor& targets,
-                            const at::Tensor& weights, const VocabLoss& vocab,
-                            bool wants_x_gradient, bool wants_w_gradient) {
-    const at::AutoDispatchBelowADInplaceOrView below;
-    const at::Tensor x = x_in.contiguous(), own_targets = targets - vocab.vocab_begin;
-    const at::ScalarType wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-    at::Tensor loss = at::zeros({}, x.options().dtype(at::kDouble));
-    at::Tensor dx = wants_x_gradient ? at::empty_like(x) : at::Tensor();
-    at::Tensor dw = wants_w_gradient ? at::zeros(w.sizes(), w.options().dtype(wide)) : at::Tensor();
-    for (std::int64_t begin = 0; begin < x.size(0); begin += vocab.chunk_rows) {
-      const std::int64_t rows = std::min(vocab.chunk_rows, x.size(0) - begin);
-      const at::Tensor part = x.narrow(0, begin, rows), weight = weights.narrow(0, begin, rows),
-                       target = own_targets.narrow(0, begin, rows);
-      at::Tensor logits = gemm_nt(part, w).to(wide);
-      const at::Tensor own = start_softmax(logits, target);
-      const at::Tensor all = vocab.tp.all_gather(own, "softmax of the loss for tp");
-      loss += softmax_loss(all, weight);
-      if (!wants_x_gradient && !wants_w_gradient) continue;
-      softmax_gradient(logits, own, all, target, weight);
-      const at::Tensor d_logits = logits.to(x.scalar_type());
-      if (wants_x_gradient) dx.narrow(0, begin, rows).copy_(gemm_nt(d_logits, w.t()));
-      // Products of bfloat16 chunks are added up in float32.
-      if (wants_w_gradient) dw.add_(gemm_nt(d_logits.t(), part.t()));
-    }
-    context->saved_data["dx"] = dx;
-    context->saved_data["dw"] = dw.defined() ? dw.to(w.scalar_type()) : dw;
-    return loss.to(wide);
-  }
+  VocabChunkLoss(Comm& tp, std::int64_t vocab_begin, const at::TensorOptions& options)
+      : tp_(tp),
+        vocab_begin_(vocab_begin),
+        options_(options),
+        sum_(at::zeros({}, options.dtype(at::kDouble))) {}
 
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 torch::autograd::variable_list grads) {
-    const auto scaled = [&](const char* name) {
-      const c10::IValue& value = context->saved_data[name];
-      if (!value.isTensor() || !value.toTensor().defined()) return at::Tensor();
-      const at::Tensor& gradient = value.toTensor();
-      return gradient * grads[0].to(gradient.scalar_type());
-    };
-    return {scaled("dx"), scaled("dw"), {}, {}, {}, {}, {}};
+  void add(at::Tensor& logits, const at::Tensor& targets, const at::Tensor& weights,
+           bool wants_gradient) override {
+    const at::Tensor own_targets = targets - vocab_begin_;
+    const at::Tensor own = start_softmax(logits, own_targets);
+    const at::Tensor all = tp_.all_gather(own, "softmax of the loss for tp");
+    sum_ += softmax_loss(all, weights);
+    if (wants_gradient) softmax_gradient(logits, own, all, own_targets, weights);
   }
+  at::Tensor sum() const override { return sum_.to(options_); }
+
+ private:
+  Comm& tp_;
+  std::int64_t vocab_begin_;  // of this rank
+  at::TensorOptions options_;
+  at::Tensor sum_;
 };
 
 class TensorVocab : public VocabReduce {
@@ -89,12 +57,10 @@ class TensorVocab : public VocabReduce {
   at::Tensor linear_cross_entropy(const at::Tensor& x_QD, const at::Tensor& w_vD,
                                   const at::Tensor& targets_Q, const at::Tensor& weights_Q,
                                   std::int64_t vocab_size, std::int64_t chunk_rows) const override {
-    GIMBAL_CHECK(chunk_rows > 0, "chunk_rows: ", chunk_rows);
-    GIMBAL_CHECK_EQ(x_QD.size(0), targets_Q.size(0));
-    const VocabLoss vocab{tp_, own_part(w_vD, vocab_size).own_begin(), chunk_rows};
-    const bool grad = at::GradMode::is_enabled();
-    return VocabLossFunction::apply(x_QD, w_vD, targets_Q, weights_Q, vocab,
-                                    grad && x_QD.requires_grad(), grad && w_vD.requires_grad());
+    const bool wide = x_QD.scalar_type() == at::kDouble;
+    VocabChunkLoss loss(tp_, own_part(w_vD, vocab_size).own_begin(),
+                        x_QD.options().dtype(wide ? at::kDouble : at::kFloat));
+    return chunked_linear_loss(x_QD, w_vD, targets_Q, weights_Q, chunk_rows, loss);
   }
 
  private:

@@ -88,7 +88,8 @@ OrderedJson to_json(const Plan& plan) {
   for (std::size_t k = 0; k < plan.streams.size(); ++k) {
     caps.push_back({{"stream", plan.streams[k]}, {"rows", plan.caps[k]}});
   }
-  const MeshShape& mesh = plan.mesh;
+  OrderedJson mesh = OrderedJson::object();
+  visit_axes(plan.mesh, [&](const char* axis, int size) { mesh[axis] = size; });
   return {{"gimbal_plan", kPlanFormat},
           {"method", plan.method},
           {"model",
@@ -98,13 +99,7 @@ OrderedJson to_json(const Plan& plan) {
             {"frozen", block_runs(frozen_names(plan))}}},
           {"profile",
            {{"origin", plan.profile_origin}, {"hardware", plan.hardware}, {"dtype", plan.dtype}}},
-          {"mesh",
-           {{"pp", mesh.pp},
-            {"dp_replicate", mesh.dp_replicate},
-            {"dp_shard", mesh.dp_shard},
-            {"sp", mesh.sp},
-            {"tp", mesh.tp},
-            {"ep", mesh.ep}}},
+          {"mesh", std::move(mesh)},
           {"shard_policy", policy_name(plan.shard_policy)},
           {"schedule",
            {{"kind", pipeline_name(plan.schedule.kind)},

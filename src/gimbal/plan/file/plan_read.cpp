@@ -46,14 +46,10 @@ std::vector<JsonFields> object_list(const JsonFields& fields, const std::string&
 }
 
 void read_mesh(const JsonFields& root, MeshShape& mesh) {
-  const JsonFields fields =
-      root.object("mesh", {"pp", "dp_replicate", "dp_shard", "sp", "tp", "ep"});
-  mesh.pp = fields.count("pp");
-  mesh.dp_replicate = fields.count("dp_replicate");
-  mesh.dp_shard = fields.count("dp_shard");
-  mesh.sp = fields.count("sp");
-  mesh.tp = fields.count("tp");
-  mesh.ep = fields.count("ep");
+  std::vector<std::string> axes;
+  visit_axes(mesh, [&](const char* axis, int&) { axes.emplace_back(axis); });
+  const JsonFields fields = root.object("mesh", axes);
+  visit_axes(mesh, [&](const char* axis, int& size) { size = fields.count(axis); });
   // As a product of doubles, so that no numbers overflow.
   const double devices = 1.0 * mesh.pp * mesh.dp_replicate * mesh.dp_shard * mesh.sp * mesh.tp;
   if (devices > 1e9) root.fail("mesh", concat("makes ", devices, " devices, more than there are"));

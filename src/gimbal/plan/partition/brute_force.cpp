@@ -19,7 +19,7 @@ StageTrial try_all_options(const PartitionProblem& problem, std::size_t stage, s
   std::vector<std::size_t> option(end - begin, 0);
   StageTrial best;
   for (;;) {
-    std::int64_t time = 0, bytes = 0, workspace = 0;
+    std::int64_t time = 0, bytes = problem.tied_copy_bytes(begin, end), workspace = 0;
     if (begin > 0) {
       time += problem.blocks[begin - 1].cut_time;
       bytes += problem.blocks[begin - 1].cut_bytes;

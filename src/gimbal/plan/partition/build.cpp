@@ -3,6 +3,7 @@
 
 #include "gimbal/base/error.h"
 #include "gimbal/plan/partition.h"
+#include "gimbal/sim/rank_state.h"
 
 namespace gimbal {
 namespace {
@@ -40,7 +41,12 @@ PartitionProblem partition_problem(const CutProblem& cut, LevelChoice choice) {
   problem.num_stages = cut.num_stages;
   problem.in_flight = cut.in_flight;
   problem.micro_batches = cut.micro_batches;
-  Bytes gathered = 0;
+  const bool all_gradients =
+      costs.settings().shard_policy == ShardPolicy::kKeepWeights && cut.micro_batches > 1;
+  const auto state_of = [&](std::size_t i) {
+    return whole_bytes(costs.state_bytes(i) + (all_gradients ? costs.whole_gradient_bytes(i) : 0));
+  };
+  Bytes gathered = 0, gradient = 0;
   const TimeUnit unit(longest_step(cut));
   for (std::size_t i = 0; i < costs.num_blocks(); ++i) {
     PartitionBlock block;
@@ -54,16 +60,22 @@ PartitionProblem partition_problem(const CutProblem& cut, LevelChoice choice) {
                                 costs.backward_workspace(i, cut.largest, level)))});
     }
     if (choice == LevelChoice::kFullOnly) block.options = {block.options.back()};
-    block.state = whole_bytes(costs.state_bytes(i));
+    block.state = state_of(i);
     const Seconds message = costs.send_seconds(costs.cut_bytes(i, cut.mean));
     // A round trip between two neighbours makes both wait for one message per micro-batch; a stage
     // between two cuts waits for both at the same time.
     block.cut_time = unit.count(cut.num_stages > 2 ? message / 2 : message);
-    block.cut_bytes = whole_bytes(2 * costs.cut_bytes(i, cut.largest));
+    block.cut_bytes = whole_bytes(kMessagesPerNeighbour * costs.cut_bytes(i, cut.largest));
     gathered = std::max(gathered, costs.gathered_bytes(i));
+    if (!all_gradients) gradient = std::max(gradient, costs.whole_gradient_bytes(i));
     problem.blocks.push_back(std::move(block));
   }
-  problem.capacity = static_cast<std::int64_t>(std::floor(cut.capacity - 2 * gathered));
+  if (const std::size_t embedding = tied_embedding(costs); embedding < costs.num_blocks()) {
+    problem.tied_block = embedding;
+    problem.tied_bytes = state_of(embedding);
+  }
+  problem.capacity =
+      static_cast<std::int64_t>(std::floor(cut.capacity - 2 * (gathered + gradient)));
   return problem;
 }
 

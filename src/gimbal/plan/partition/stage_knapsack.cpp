@@ -70,7 +70,8 @@ StageKnapsack::StageKnapsack(const PartitionProblem& problem)
 }
 
 std::int64_t StageKnapsack::fixed_bytes(std::size_t begin, std::size_t end) const {
-  std::int64_t bytes = state_before_[end] - state_before_[begin];
+  std::int64_t bytes =
+      state_before_[end] - state_before_[begin] + problem_.tied_copy_bytes(begin, end);
   if (begin > 0) bytes += problem_.blocks[begin - 1].cut_bytes;
   if (end < problem_.blocks.size()) bytes += problem_.blocks[end - 1].cut_bytes;
   return bytes;

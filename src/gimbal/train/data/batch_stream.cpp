@@ -1,17 +1,19 @@
 #include "gimbal/train/data/batch_stream.h"
 
+#include <utility>
+
 #include "gimbal/base/error.h"
 
 namespace gimbal {
 
 BatchStream::BatchStream(const Dataset& dataset, const ImageProcessor& processor,
                          StepPlanner& planner, Position position, std::int64_t num_steps,
-                         const DataConfig& config, bool with_pixels, const at::Device& target)
+                         const DataConfig& config, TileChoice tiles, const at::Device& target)
     : planner_(planner), position_(position), steps_left_(num_steps) {
   prefetcher_ = std::make_unique<Prefetcher>(
       dataset, processor, static_cast<int>(config.workers), static_cast<int>(config.prefetch_packs),
-      [this](std::vector<std::uint32_t>& samples) { return next_request(samples); }, with_pixels,
-      target);
+      [this](std::vector<std::uint32_t>& samples) { return next_request(samples); },
+      std::move(tiles), target);
 }
 
 bool BatchStream::next_request(std::vector<std::uint32_t>& samples) {

@@ -16,11 +16,11 @@ namespace gimbal {
 /// its batches, step by step.
 class BatchStream {
  public:
-  /// Starts at `position` and gives `num_steps` steps; `target`: as for Prefetcher. The references
-  /// must outlive the stream.
+  /// Starts at `position` and gives `num_steps` steps; `tiles`, `target`: as for Prefetcher. The
+  /// references must outlive the stream.
   BatchStream(const Dataset& dataset, const ImageProcessor& processor, StepPlanner& planner,
               Position position, std::int64_t num_steps, const DataConfig& config,
-              bool with_pixels = true, const at::Device& target = at::kCPU);
+              TileChoice tiles = all_tiles, const at::Device& target = at::kCPU);
 
   /// The next step's plan; its batches follow by next_batch, one per micro-batch.
   StepPlan next_plan();

@@ -95,6 +95,21 @@ PlacedBatch StepPlanner::heaviest_micro_batch(std::uint64_t epoch,
   return heaviest;
 }
 
+double StepPlanner::mean_waste(std::uint64_t epoch) {
+  const EpochOrder& order = sampler_.epoch(epoch);
+  double sum = 0;
+  StepPlan costs;  // of the loads nothing else is filled in
+  for (std::uint64_t step = 0; step < order.num_steps(); ++step) {
+    costs.loads.assign(static_cast<std::size_t>(world_size_), RankLoad{});
+    for (std::uint64_t i = 0; i < order.packs_in_step(step); ++i) {
+      for (const std::uint32_t sample : order.pack(step, i))
+        costs.loads[owner_of_pack(i)].cost += sample_cost(sizes_, sample, options_.costs);
+    }
+    sum += costs.waste();
+  }
+  return order.num_steps() == 0 ? 0.0 : sum / static_cast<double>(order.num_steps());
+}
+
 StepPlan StepPlanner::plan(Position position) {
   const EpochOrder& order = sampler_.epoch(position.epoch);
   GIMBAL_CHECK(position.step_in_epoch < order.num_steps(), "step ", position.step_in_epoch,
@@ -102,20 +117,25 @@ StepPlan StepPlanner::plan(Position position) {
   StepPlan plan;
   plan.position = position;
   plan.loads.resize(static_cast<std::size_t>(world_size_));
-  std::vector<std::size_t> counts(plan.loads.size(), 0);
+  plan.all_micro_batches.resize(plan.loads.size());
   const std::uint64_t num_packs = order.packs_in_step(position.step_in_epoch);
   for (std::uint64_t i = 0; i < num_packs; ++i) {
     const auto pack = order.pack(position.step_in_epoch, i);
     const std::size_t owner = owner_of_pack(i);
     add_pack(plan.loads[owner], pack);
-    auto parts = split_pack(pack, micro_batches_, sizes_, options_.costs);
-    counts[owner] += parts.size();
-    if (owner != static_cast<std::size_t>(rank_)) continue;
-    for (auto& part : parts) plan.micro_batches.push_back(std::move(part));
+    for (auto& part : split_pack(pack, micro_batches_, sizes_, options_.costs))
+      plan.all_micro_batches[owner].push_back(std::move(part));
   }
-  // A rank without a pack still takes part in every collective of the step.
-  if (plan.micro_batches.empty()) plan.micro_batches.emplace_back();
-  if (pad_) plan.micro_batches.resize(pad_(std::max<std::size_t>(1, std::ranges::max(counts))));
+  std::size_t most = 1;
+  for (auto& parts : plan.all_micro_batches) {
+    // A rank without a pack still takes part in every collective of the step.
+    if (parts.empty()) parts.emplace_back();
+    most = std::max(most, parts.size());
+  }
+  if (pad_) {
+    for (auto& parts : plan.all_micro_batches) parts.resize(pad_(most));
+  }
+  plan.micro_batches = plan.all_micro_batches[static_cast<std::size_t>(rank_)];
   for (const RankLoad& load : plan.loads) plan.loss_tokens += load.loss_tokens;
   const bool last = position.step_in_epoch + 1 == order.num_steps();
   plan.next =

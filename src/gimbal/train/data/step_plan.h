@@ -33,8 +33,9 @@ struct StepPlan {
   Position position;
   Position next;  // where the following step is
   std::vector<std::vector<std::uint32_t>>
-      micro_batches;              // of this rank, in order; at least one, which may be empty
-  std::vector<RankLoad> loads;    // of every data rank
+      micro_batches;  // of this rank, in order; at least one, which may be empty
+  std::vector<std::vector<std::vector<std::uint32_t>>> all_micro_batches;  // of every data rank
+  std::vector<RankLoad> loads;                                             // of every data rank
   std::uint64_t loss_tokens = 0;  // of the whole step: the loss normaliser
 
   /// 1 - mean / max of the ranks' cost.
@@ -80,6 +81,8 @@ class StepPlanner {
   BalanceReport report(std::uint64_t epoch) {
     return sampler_.report(epoch, static_cast<std::uint64_t>(world_size_));
   }
+  /// Mean of StepPlan::waste over the epoch's steps.
+  double mean_waste(std::uint64_t epoch);
   /// Samples that are left out or have a pack of their own.
   const Screening& screening() const { return sampler_.screening(); }
   std::uint64_t patterns_fingerprint() { return sampler_.patterns()->fingerprint(); }

@@ -5,6 +5,7 @@
 #include "gimbal/config/enums.h"
 #include "gimbal/cost/model_fingerprint.h"
 #include "gimbal/plan/file/block_runs.h"
+#include "gimbal/plan/file/parallel_section.h"
 #include "gimbal/plan/file/plan_file.h"
 #include "gimbal/train/preflight.h"
 #include "gimbal/train/tape/block_levels.h"
@@ -26,41 +27,49 @@ class PlanOptions {
   PlanOptions(StageRecipe& stage, std::string plan_file)
       : stage_(stage), plan_file_(std::move(plan_file)) {}
 
-  void take(const std::string& key, std::int64_t& field, std::uint64_t planned) {
+  /// `option`: as ParallelConflict::option.
+  void take(const std::string& key, std::int64_t& field, std::uint64_t planned,
+            const std::string& option) {
     const auto value = static_cast<std::int64_t>(planned);
     if (is_given(key) && field != value)
-      add(key, std::to_string(field), concat("the plan has ", value));
+      add(key, std::to_string(field), concat("the plan has ", value), option);
     field = value;
-  }
-
-  template <typename E>
-  void take_choice(const std::string& key, E& field, E planned) {
-    if (is_given(key) && field != planned)
-      add(key, enum_name(field), concat("the plan has ", enum_name(planned)));
-    field = planned;
   }
 
   bool is_given(const std::string& key) const { return !place_given(stage_, key).empty(); }
 
-  /// An option with its value, and what a plan has to say against it.
-  void add(const std::string& key, const std::string& value, const std::string& against) {
+  /// An option with its value, what a plan has to say against it, and how to get a plan that has
+  /// it; without `option` there is none.
+  void add(const std::string& key, const std::string& value, const std::string& against,
+           const std::string& option = "") {
     const std::string place = place_given(stage_, key);
     problems_ +=
         concat("\n  ", place, place.empty() ? "" : ": ", key, " is ", value, "; ", against);
+    if (option.empty()) return;
+    fitting_keys_ += (fitting_keys_.empty() ? "" : ", ") + key;
+    // Both caps go by one option.
+    if (fitting_words_.find(option) == std::string::npos) fitting_words_ += " " + option;
   }
 
-  void throw_if_any() const {
-    GIMBAL_USER_CHECK(problems_.empty(), "the recipe and the ", quoted_plan(plan_file_),
-                      " (train.plan) do not agree:", problems_,
-                      "\nRemove these keys from the recipe to follow the plan, or leave "
-                      "train.plan out. `gimbal plan` plans with caps (--cap) and packs per step "
-                      "(--packs-per-step) of your choice.");
+  /// `devices`: of the plan, and so of the run.
+  void throw_if_any(int devices) const {
+    if (problems_.empty()) return;
+    std::string advice =
+        "\nRemove these keys from the recipe to follow the plan, or leave train.plan out.";
+    if (!fitting_keys_.empty()) {
+      advice += concat(" For a plan that fits ", fitting_keys_, ": `gimbal plan RECIPE --devices ",
+                       devices, fitting_words_, "`.");
+    }
+    throw UserError(concat("the recipe and the ", quoted_plan(plan_file_),
+                           " (train.plan) do not agree:", problems_, advice));
   }
 
  private:
   StageRecipe& stage_;
   std::string plan_file_;
   std::string problems_;
+  std::string fitting_keys_;
+  std::string fitting_words_;
 };
 
 /// "the frozen blocks a, b".
@@ -74,9 +83,24 @@ std::string frozen_text(const std::vector<std::string>& blocks) {
   return text;
 }
 
+/// The words that give `gimbal plan` the caps of the recipe, and the plan's where it has none.
+std::string cap_words(const Plan& plan, const PlanOptions& options, const BalanceConfig& balance) {
+  std::string words;
+  for (std::size_t k = 0; k < plan.streams.size(); ++k) {
+    const std::string& stream = plan.streams[k];
+    const std::int64_t asked = stream == "text" ? balance.text_cap : balance.vision_cap;
+    const bool given = options.is_given("balance." + stream + "_cap");
+    const std::int64_t rows = given ? asked : static_cast<std::int64_t>(plan.caps[k]);
+    // A stream without an option has no cap.
+    if (rows > 0) words += concat(words.empty() ? "" : " ", "--cap ", stream, "=", rows);
+  }
+  return words;
+}
+
 void take_caps(const Plan& plan, const std::string& plan_file, PlanOptions& options,
                BalanceConfig& balance) {
   GIMBAL_CHECK_EQ(plan.streams.size(), plan.caps.size());
+  const std::string words = cap_words(plan, options, balance);
   bool has_text = false;
   for (std::size_t k = 0; k < plan.streams.size(); ++k) {
     const std::string& stream = plan.streams[k];
@@ -84,11 +108,11 @@ void take_caps(const Plan& plan, const std::string& plan_file, PlanOptions& opti
                       " has a cap for the stream '", stream,
                       "'; training has the streams text and vision");
     if (stream == "vision") {
-      options.take("balance.vision_cap", balance.vision_cap, plan.caps[k]);
+      options.take("balance.vision_cap", balance.vision_cap, plan.caps[k], words);
       continue;
     }
     has_text = plan.caps[k] > 0;
-    options.take("balance.text_cap", balance.text_cap, plan.caps[k]);
+    options.take("balance.text_cap", balance.text_cap, plan.caps[k], words);
   }
   GIMBAL_USER_CHECK(has_text, quoted_plan(plan_file),
                     " has no cap on text rows, which training needs; plan again with a text cap");
@@ -142,49 +166,12 @@ void take_levels(const Plan& plan, const ModelDesc& model, PlanOptions& options,
   config.recompute_groups = std::move(groups);
 }
 
-PipelineChoice choice_of(PipelineKind kind) {
-  switch (kind) {
-    case PipelineKind::kGpipe:
-      return PipelineChoice::kGpipe;
-    case PipelineKind::kOneFOneB:
-      return PipelineChoice::kOneFOneB;
-    case PipelineKind::kInterleaved:
-      return PipelineChoice::kInterleaved;
-    case PipelineKind::kZeroBubble:
-      return PipelineChoice::kZeroBubble;
-  }
-  throw InternalError("a pipeline without a parallel.schedule");
-}
-
-std::string joined_names(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text.empty() ? "empty" : text;
-}
-
 /// Mesh, schedule and cuts.
-void take_parallel(const Plan& plan, PlanOptions& options, ParallelConfig& config) {
-  const auto count = [](int number) { return static_cast<std::uint64_t>(number); };
-  options.take("parallel.pp", config.pp, count(plan.mesh.pp));
-  // 0 stands for what the other axes leave, which is the plan's number.
-  if (config.dp_replicate == 0) config.dp_replicate = plan.mesh.dp_replicate;
-  options.take("parallel.dp_replicate", config.dp_replicate, count(plan.mesh.dp_replicate));
-  options.take("parallel.dp_shard", config.dp_shard, count(plan.mesh.dp_shard));
-  options.take("parallel.sp", config.sp, count(plan.mesh.sp));
-  options.take("parallel.tp", config.tp, count(plan.mesh.tp));
-  options.take("parallel.stages_per_rank", config.stages_per_rank,
-               count(plan.schedule.stages_per_rank));
-  options.take_choice("parallel.schedule", config.schedule, choice_of(plan.schedule.kind));
-  options.take_choice(
-      "parallel.weights", config.weights,
-      plan.shard_policy == ShardPolicy::kReshard ? WeightsChoice::kReshard : WeightsChoice::kKeep);
-  std::vector<std::string> starts;
-  for (std::size_t s = 1; s < plan.layout.num_stages(); ++s)
-    starts.push_back(plan.blocks.at(plan.layout.stage_begin[s]));
-  if (options.is_given("parallel.stage_starts") && config.stage_starts != starts)
-    options.add("parallel.stage_starts", joined_names(config.stage_starts),
-                "the plan has " + joined_names(starts));
-  config.stage_starts = std::move(starts);
+void take_parallel(const Plan& plan, PlanOptions& options, StageRecipe& stage) {
+  ParallelConfig& config = stage.recipe.parallel;
+  for (const ParallelConflict& conflict : parallel_conflicts(plan, config, stage.given))
+    options.add(conflict.key, conflict.asked, "the plan has " + conflict.planned, conflict.option);
+  config = parallel_of_plan(plan, std::move(config));
 }
 
 }  // namespace
@@ -240,12 +227,13 @@ void apply_plan(const Plan& plan, const std::string& plan_file, const ModelDesc&
   PlanOptions options(stage, plan_file);
   check_packs(balance, options);
   take_caps(plan, plan_file, options, balance);
-  options.take("balance.packs_per_step", balance.packs_per_step, plan.packs_per_step);
+  options.take("balance.packs_per_step", balance.packs_per_step, plan.packs_per_step,
+               concat("--packs-per-step ", balance.packs_per_step));
   // A plan runs each pack as one micro-batch.
-  options.take("balance.micro_batches", balance.micro_batches, 1);
-  take_parallel(plan, options, stage.recipe.parallel);
+  options.take("balance.micro_batches", balance.micro_batches, 1, "");
+  take_parallel(plan, options, stage);
   take_levels(plan, model, options, stage);
-  options.throw_if_any();
+  options.throw_if_any(plan.mesh.devices());
 }
 
 std::string plan_warning(const Plan& plan, const Recipe& recipe) {
@@ -267,6 +255,18 @@ PlannedStage follow_plan(StageRecipe stage, int world_size) {
   check_plan_runs(plan, file, world_size);
   apply_plan(plan, file, model.desc, stage);
   return {std::move(stage), std::move(plan)};
+}
+
+StageRecipe follow_plan_mesh(StageRecipe stage, const ModelDesc& model, int world_size) {
+  const std::string file = stage.recipe.train.plan;
+  if (file.empty()) return stage;
+  const Plan plan = load_plan(file);
+  check_plan_model(plan, file, model, stage.recipe.model.path);
+  check_plan_runs(plan, file, world_size);
+  PlanOptions options(stage, file);
+  take_parallel(plan, options, stage);
+  options.throw_if_any(world_size);
+  return stage;
 }
 
 std::filesystem::path plan_copy(const std::filesystem::path& run_folder) {

@@ -24,6 +24,11 @@ struct PlannedStage {
 /// naming both.
 PlannedStage follow_plan(StageRecipe stage, int world_size);
 
+/// The stage with the mesh, stages and schedule of the plan of train.plan in its `parallel`
+/// options, for a model that is only evaluated: caps, steps and levels of a plan are for training.
+/// Throws UserError as follow_plan does.
+StageRecipe follow_plan_mesh(StageRecipe stage, const ModelDesc& model, int world_size);
+
 /// The recipe's options after the plan; `given` as StageRecipe::given. Throws UserError for options
 /// that differ from the plan's, or that make packs no plan is made for.
 void apply_plan(const Plan& plan, const std::string& plan_file, const ModelDesc& model,

@@ -60,13 +60,20 @@ bool Placement::is_first_of_pack() const {
   return at.pp == 0 && at.sp == 0 && at.tp == 0;
 }
 
-bool Placement::needs_pixels(const ModelDesc& model) const {
-  for (const BlockRange& range : own_stages_) {
-    for (std::size_t i = range.begin; i < range.end; ++i) {
-      if (model.blocks[i].kind == BlockKind::kVisionEmbed) return true;
+TileChoice Placement::tiles_read(const Model& model) const {
+  return [&model, stages = own_stages_](std::int64_t num_tiles) {
+    TileRange all;
+    for (const BlockRange& range : stages) {
+      for (std::size_t i = range.begin; i < range.end; ++i) {
+        const TileRange own = model.blocks[i]->tiles_read(num_tiles);
+        if (own.size() == 0) continue;
+        all = all.size() == 0
+                  ? own
+                  : TileRange{std::min(all.begin, own.begin), std::max(all.end, own.end)};
+      }
     }
-  }
-  return false;
+    return all;
+  };
 }
 
 StoreSetup Placement::store_setup(const Model& model) const {

@@ -29,8 +29,8 @@ class Placement {
   bool counts_loss() const;
   /// Whether this rank stands for all that share its packs.
   bool is_first_of_pack() const;
-  /// Whether this rank's blocks read pixels.
-  bool needs_pixels(const ModelDesc& model) const;
+  /// The tiles whose pixels this rank's blocks read. The model must outlive what is returned.
+  TileChoice tiles_read(const Model& model) const;
   /// The store of this rank's blocks, without dtypes, device and groups of the optimizer.
   StoreSetup store_setup(const Model& model) const;
   /// Index of the data rank (Mesh::data_rank) of each rank of the world.

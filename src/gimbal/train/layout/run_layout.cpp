@@ -4,24 +4,20 @@
 
 #include "gimbal/base/error.h"
 #include "gimbal/config/enums.h"
+#include "gimbal/plan/file/block_runs.h"
+#include "gimbal/plan/file/parallel_section.h"
 #include "gimbal/plan/methods/linear_partition.h"
-#include "gimbal/schedule/validate.h"
 
 namespace gimbal {
 namespace {
 
-PipelineKind pipeline_kind_of(PipelineChoice choice) {
-  switch (choice) {
-    case PipelineChoice::kGpipe:
-      return PipelineKind::kGpipe;
-    case PipelineChoice::kOneFOneB:
-      return PipelineKind::kOneFOneB;
-    case PipelineChoice::kInterleaved:
-      return PipelineKind::kInterleaved;
-    case PipelineChoice::kZeroBubble:
-      return PipelineKind::kZeroBubble;
-  }
-  throw InternalError("a parallel.schedule without a pipeline");
+/// "vision.embed, vision.0 .. vision.5, projector".
+std::string block_list(const ModelDesc& model) {
+  std::vector<std::string> names;
+  for (const BlockDesc& block : model.blocks) names.push_back(block.name);
+  std::string text;
+  for (const std::string& run : block_runs(names)) text += (text.empty() ? "" : ", ") + run;
+  return text;
 }
 
 std::vector<std::size_t> given_cuts(const std::vector<std::string>& starts,
@@ -31,8 +27,7 @@ std::vector<std::size_t> given_cuts(const std::vector<std::string>& starts,
     const auto it = std::ranges::find_if(
         model.blocks, [&](const BlockDesc& block) { return block.name == name; });
     GIMBAL_USER_CHECK(it != model.blocks.end(), "parallel.stage_starts: the model has no block '",
-                      name, "'; its blocks are called like ", model.blocks.front().name, ", ",
-                      model.blocks.back().name);
+                      name, "'; its blocks are ", block_list(model));
     const auto place = static_cast<std::size_t>(it - model.blocks.begin());
     GIMBAL_USER_CHECK(place > cuts.back(), "parallel.stage_starts: '", name,
                       "' must come after the start of the stage before in the order of the model");
@@ -81,27 +76,11 @@ int RunLayout::rank_of_block(std::size_t block) const {
   throw InternalError(concat("block ", block, " is in no stage"));
 }
 
-bool RunLayout::is_replicated() const {
-  return mesh == MeshShape{.dp_replicate = mesh.dp_replicate};
-}
-
 std::size_t RunLayout::padded_micro_batches(std::size_t count) const {
   // Interleaved stages run in rounds of as many micro-batches as there are ranks.
   if (schedule != PipelineKind::kInterleaved || mesh.pp == 1) return count;
   const auto ranks = static_cast<std::size_t>(mesh.pp);
   return (count + ranks - 1) / ranks * ranks;
-}
-
-std::vector<int> RunLayout::in_flight(int pp_rank, std::size_t micro_batches,
-                                      std::size_t num_blocks) const {
-  const ScheduleCheck check = check_schedule(make(micro_batches));
-  GIMBAL_CHECK(check.problems.empty(), "schedule: ", check.problems.front());
-  std::vector<int> result(num_blocks, 0);
-  for (std::size_t s = 0; s < stages.size(); ++s) {
-    if (static_cast<int>(s) % mesh.pp != pp_rank) continue;
-    for (std::size_t i = stages[s].begin; i < stages[s].end; ++i) result[i] = check.in_flight[s];
-  }
-  return result;
 }
 
 Schedule RunLayout::make(std::size_t micro_batches) const {

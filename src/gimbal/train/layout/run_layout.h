@@ -32,16 +32,11 @@ struct RunLayout {
   bool splits_backward() const {
     return stages.size() > 1 && schedule == PipelineKind::kZeroBubble;
   }
-  /// Every rank has the whole model: the only axis is dp_replicate.
-  bool is_replicated() const;
   /// Whether ranks with different packs take part in the same collectives in each micro-batch, so
   /// that all need equally many.
   bool needs_equal_counts() const { return mesh.dp_shard > 1 || mesh.pp > 1; }
   /// The next number of micro-batches that the schedule has.
   std::size_t padded_micro_batches(std::size_t count) const;
-  /// Per block: micro-batches of a step whose activations the pipeline rank holds at a time; 0 for
-  /// blocks of other ranks.
-  std::vector<int> in_flight(int pp_rank, std::size_t micro_batches, std::size_t num_blocks) const;
   /// The schedule of a step.
   Schedule make(std::size_t micro_batches) const;
 };

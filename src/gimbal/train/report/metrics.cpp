@@ -78,6 +78,13 @@ Json to_json(const StepRecord& record) {
           {"ranks", std::move(ranks)}};
 }
 
+Json samples_line(std::int64_t step, const StepPlan& plan) {
+  return {{"step", step},
+          {"epoch", plan.position.epoch},
+          {"step_in_epoch", plan.position.step_in_epoch},
+          {"samples", plan.all_micro_batches}};
+}
+
 MetricsWriter::MetricsWriter(std::filesystem::path path, std::int64_t resume_step)
     : path_(std::move(path)) {
   if (std::filesystem::exists(path_)) write_file_atomic(path_, lines_until(path_, resume_step));

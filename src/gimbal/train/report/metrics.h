@@ -1,4 +1,5 @@
-// What a run measures: metrics.jsonl and the numbers of the progress line.
+// What a run measures, metrics.jsonl and the numbers of the progress line, and what it trains on,
+// samples.jsonl.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +47,11 @@ struct StepRecord {
 
 Json to_json(const StepRecord& record);
 
-/// Appends JSON lines; each is on its way to the disk when write() returns.
+/// The line of samples.jsonl: which samples of the dataset each data rank has in each of its
+/// micro-batches. `step`: from 1.
+Json samples_line(std::int64_t step, const StepPlan& plan);
+
+/// Appends JSON lines to a file of the run; each is on its way to the disk when write() returns.
 class MetricsWriter {
  public:
   /// Keeps the lines of an earlier part of the run up to `resume_step` and drops those of steps

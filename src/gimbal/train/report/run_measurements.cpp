@@ -41,10 +41,13 @@ void RunMeasurements::begin_step() {
   held_bytes_ = steps_ < 2 ? bytes : std::min(held_bytes_, bytes);
   timing_ = device_.is_cpu() || steps_ < 2 || steps_ % kTimedStepOnDevice == 0;
   ++steps_;
+  step_has_begun_ = false;
 }
 
 void RunMeasurements::begin_micro_batch() {
-  bytes_before_ = meter_.current_bytes();
+  // Later ones find weights that the step has gathered and gradients that it has made whole.
+  if (!step_has_begun_) bytes_before_ = meter_.current_bytes();
+  step_has_begun_ = true;
   meter_.reset_peak();
   std::ranges::fill(blocks_, MeasuredTimes::Class{});
 }

@@ -31,8 +31,8 @@ struct MeasuredTimes {
 /// The largest of all micro-batches of a rank.
 struct MeasuredPeak {
   double predicted_activations = 0;  // peak_activation_bytes
-  double activations = 0;            // the peak less what was there before the micro-batch
-  double total = 0;                  // all tensors: parameters, gradients, optimizer state too
+  double activations = 0;  // the peak less what was there before the step's first micro-batch
+  double total = 0;        // all tensors: parameters, gradients, optimizer state too
 
   void add(const MeasuredPeak& other);
 };
@@ -77,6 +77,7 @@ class RunMeasurements {
   AllocationMeter meter_;
   std::int64_t steps_ = 0;  // begun
   bool timing_ = false;
+  bool step_has_begun_ = false;  // its first micro-batch
   std::int64_t bytes_before_ = 0;
   std::int64_t held_bytes_ = 0;
   std::vector<MeasuredTimes::Class> blocks_;  // of this micro-batch

@@ -33,17 +33,23 @@ Json to_json(const std::vector<RankFacts>& ranks) {
   return list;
 }
 
-/// The blocks of each pipeline rank; nothing without a pipeline.
+/// A line for each stage, in the order of the model, with the pipeline rank that runs it; nothing
+/// without a pipeline.
 std::string stage_lines(const std::vector<RankFacts>& ranks) {
-  std::vector<std::string> seen;
+  // Ranks are in the order of the mesh, in which pp varies last: these are the pipeline ranks.
+  std::vector<std::vector<std::string>> stages;
   for (const RankFacts& rank : ranks) {
-    std::string blocks;
-    for (const std::string& stage : rank.blocks) blocks += (blocks.empty() ? "" : "; ") + stage;
-    if (std::ranges::find(seen, blocks) == seen.end()) seen.push_back(blocks);
+    if (std::ranges::find(stages, rank.blocks) == stages.end()) stages.push_back(rank.blocks);
   }
   std::string text;
-  for (std::size_t i = 0; seen.size() > 1 && i < seen.size(); ++i)
-    text += "stage    " + std::to_string(i) + ": " + seen[i] + "\n";
+  if (stages.size() < 2) return text;
+  // Stage s is run by pipeline rank s % pp.
+  for (std::size_t i = 0; i < stages.front().size(); ++i) {
+    for (std::size_t pp = 0; pp < stages.size(); ++pp) {
+      text += "stage    " + std::to_string(i * stages.size() + pp) + " on pp " +
+              std::to_string(pp) + ": " + stages[pp].at(i) + "\n";
+    }
+  }
   return text;
 }
 
@@ -62,7 +68,7 @@ Json to_json(const RunSummary& s) {
           {"packs", s.balance.packs},
           {"packs_lower_bound", s.balance.packs_lower_bound},
           {"fill", s.balance.fill},
-          {"waste", s.balance.cost_waste},
+          {"waste", s.waste},
           {"pack_seconds", s.balance.seconds},
           {"samples_in", s.balance.samples_in},
           {"samples_packed", s.balance.samples_packed},
@@ -93,14 +99,16 @@ std::string to_text(const RunSummary& s) {
   std::string text;
   text += "model    " + s.model_type + ", " + format_count(s.parameters) + " parameters, " +
           format_count(s.trainable_parameters) + " trainable, " + s.dtype + "\n";
-  text += "data     " + s.dataset + ": " + format_count(s.samples) + " samples, " +
-          format_count(s.tokens) + " tokens, " + format_count(s.media) + " pictures\n";
+  text += "data     " + s.dataset + ": " + format_count(s.samples) +
+          (s.samples == 1 ? " sample, " : " samples, ") + format_count(s.tokens) + " tokens, " +
+          format_count(s.media) + (s.media == 1 ? " picture\n" : " pictures\n");
   text += "packs    " + format_count(s.balance.packs) + " per epoch (lower bound " +
           format_count(s.balance.packs_lower_bound) + "), text fill " +
           (s.balance.fill.empty() ? "-" : percent(s.balance.fill[0])) + ", waste between ranks " +
-          percent(s.balance.cost_waste) + "\n";
+          percent(s.waste) + "\n";
   if (!s.rejected.empty()) {
-    text += "left out " + format_count(s.rejected.size()) + " samples above a cap:";
+    text += "left out " + format_count(s.rejected.size()) +
+            (s.rejected.size() == 1 ? " sample" : " samples") + " above a cap:";
     for (const std::string& sample : first_rejected(s)) text += "\n           " + sample;
     if (s.rejected.size() > kListedSamples) {
       text += "\n           and " + format_count(s.rejected.size() - kListedSamples) + " more";

@@ -28,6 +28,7 @@ struct RunSummary {
   std::uint64_t tokens = 0;
   std::uint64_t media = 0;
   BalanceReport balance;
+  double waste = 0;                   // of the epoch's mean step, as StepPlan::waste
   std::vector<std::string> rejected;  // samples that are left out, with the reason
   MemoryFit fit;
   std::int64_t program_bytes = 0;  // resident before the first step: libraries, parameters

@@ -7,10 +7,7 @@
 namespace gimbal {
 
 TapeStages::TapeStages(const Model& model, ParameterStore& store, TapeStagesSetup setup)
-    : model_(model),
-      store_(store),
-      setup_(std::move(setup)),
-      first_trained_(first_trained_block(model)) {
+    : model_(model), setup_(std::move(setup)), first_trained_(first_trained_block(model)) {
   const auto num_ranks = static_cast<std::size_t>(setup_.num_ranks);
   GIMBAL_CHECK(setup_.stages.size() % num_ranks == 0 && !setup_.stages.empty(), "",
                setup_.stages.size(), " stages on ", num_ranks, " ranks");
@@ -29,20 +26,11 @@ TapeStages::TapeStages(const Model& model, ParameterStore& store, TapeStagesSetu
 TapeStages::~TapeStages() = default;
 
 void TapeStages::begin(const Schedule& schedule, NextBatch next_batch, double seed) {
-  seed_ = seed;
-  begin_actions(schedule, std::move(next_batch), /*forward_only=*/false);
-}
-
-void TapeStages::begin_forward_only(const Schedule& schedule, NextBatch next_batch) {
-  begin_actions(schedule, std::move(next_batch), /*forward_only=*/true);
-}
-
-void TapeStages::begin_actions(const Schedule& schedule, NextBatch next_batch, bool forward_only) {
   GIMBAL_CHECK_EQ(schedule.num_ranks, setup_.num_ranks);
   GIMBAL_CHECK_EQ(static_cast<std::size_t>(schedule.num_stages), setup_.stages.size());
   for (const auto& tape : tapes_) tape->clear();
   next_batch_ = std::move(next_batch);
-  forward_only_ = forward_only;
+  seed_ = seed;
   running_ = -1;
   num_fetched_ = 0;
   micro_batches_.clear();
@@ -50,7 +38,6 @@ void TapeStages::begin_actions(const Schedule& schedule, NextBatch next_batch, b
   last_micro_batches_.assign(tapes_.size(), -1);
   for (const Action& action : schedule.ranks[static_cast<std::size_t>(setup_.rank)]) {
     const bool is_forward = action.kind == ActionKind::kForward;
-    if (forward_only && !is_forward) continue;
     if (action.kind != ActionKind::kBackwardWeight)
       ++micro_batches_[static_cast<std::size_t>(action.micro_batch)].uses_left;
     if (!is_forward && action.kind != ActionKind::kBackwardInput)
@@ -126,11 +113,8 @@ void TapeStages::end(int micro_batch) {
 
 Flow TapeStages::forward(int stage, int micro_batch, Flow in) {
   const PassContext context = start(micro_batch);
-  const BlockRange range = setup_.stages[static_cast<std::size_t>(stage)];
-  Flow out = forward_only_
-                 ? run_forward(model_, store_, context, range, std::move(in))
-                 : tapes_[local_index(stage)]->forward(micro_batch, context, std::move(in));
-  if (range.end == model_.blocks.size()) {
+  Flow out = tapes_[local_index(stage)]->forward(micro_batch, context, std::move(in));
+  if (setup_.stages[static_cast<std::size_t>(stage)].end == model_.blocks.size()) {
     GIMBAL_CHECK(out.loss.defined() && out.loss.dim() == 0, "the last block set no loss");
     fetched(micro_batch).loss = out.loss;
   }

@@ -34,8 +34,6 @@ class TapeStages : public StageRunner {
   /// Before a step. `seed`: d(total) / d(loss sum). The schedule is used here alone. Drops what an
   /// earlier step has left after an error.
   void begin(const Schedule& schedule, NextBatch next_batch, double seed);
-  /// Before a run_schedule of forwards only, in which nothing is recorded.
-  void begin_forward_only(const Schedule& schedule, NextBatch next_batch);
 
   /// Fetches the batch of a micro-batch now, before the action that needs it.
   void prepare(int micro_batch) { fetched(micro_batch); }
@@ -64,7 +62,6 @@ class TapeStages : public StageRunner {
     at::Tensor loss;
   };
 
-  void begin_actions(const Schedule& schedule, NextBatch next_batch, bool forward_only);
   MicroBatch& fetched(int micro_batch) const;
   std::vector<FlowShape> boundaries_of(const Batch& batch) const;
   PassContext start(int micro_batch);
@@ -74,14 +71,12 @@ class TapeStages : public StageRunner {
   bool is_last(int stage, int micro_batch) const;
 
   const Model& model_;
-  ParameterStore& store_;
   TapeStagesSetup setup_;
   std::size_t first_trained_;
   std::vector<std::unique_ptr<Tape>> tapes_;  // of this rank's stages, ascending
   // Of the step.
   NextBatch next_batch_;
   double seed_ = 0;
-  bool forward_only_ = false;
   int running_ = -1;                               // micro-batch
   std::vector<int> last_micro_batches_;            // per stage of this rank
   mutable std::vector<MicroBatch> micro_batches_;  // filled as they are asked for

@@ -1,0 +1,17 @@
+// Ranks that fail in the same way say so once.
+#pragma once
+
+#include <string>
+
+#include "gimbal/parallel/launch.h"
+
+namespace gimbal {
+
+/// Whether this rank should print `error`, with which it ends: false when another rank of the
+/// launch that fails in the same way does. Asks the store of torchrun's agent; without one, and
+/// when it does not answer within two seconds, every rank prints. Ranks other than 0 first give
+/// rank 0 half a second. "rank 3: " in front, with which other ranks repeat what rank 3 says, makes
+/// no difference. Not collective, needs no groups, and never throws.
+bool is_first_to_report(const LaunchInfo& launch, const std::string& error) noexcept;
+
+}  // namespace gimbal
