@@ -93,6 +93,7 @@ CASES = [
     Case("tp 2", Mesh(tp=2)),
     Case("pp 2, 1F1B", Mesh(pp=2), PIPELINE_PACKS),
     Case("pp 2, 1F1B, recompute", Mesh(pp=2), PIPELINE_PACKS, level="full"),
+    Case("pp 2, GPipe", Mesh(pp=2), PIPELINE_PACKS, schedule="gpipe"),
     Case("pp 2, ZB-H1", Mesh(pp=2), PIPELINE_PACKS, schedule="zb-h1"),
     Case("pp 2 x 2, interleaved", Mesh(pp=2), PIPELINE_PACKS, schedule="interleaved", stages_per_rank=2),
 ]

@@ -8,7 +8,8 @@ keeping everything does not fit). With pp 2 (1F1B), and with dp 2 without the ru
 the blocks in two processes at the same time; the simulator gets the packs, cuts and levels of each run. Rungs take
 turns in rounds; the steps of the first epoch do not count. The speed of a machine that others use as well drifts by
 more than what is judged here: it is profiled again after each round, a round is predicted from the profiles before
-and behind it, and its error is that of this prediction. Plans follow the first profile. Prints tables on stderr and
+and behind it, and its error is that of this prediction; the worst round and the error from the profile before it
+alone stand beside. Plans follow the first profile. Prints tables on stderr and
 JSON on stdout; exits 1 when a limit is missed.
 
 Limits: predicted step time (median over the rounds) and peak of each rank within 10 % of the measured, for every
@@ -48,7 +49,7 @@ def table(case: Case, rows: list[Row]) -> str:
     text = (
         f"\n{case.name}: {PROCESSES} processes x 1 thread, {PACKS_PER_STEP} packs a step; caps {CAPS[0]} tokens, "
         f"{CAPS[1]} tiles, or {SAMPLES_PER_PACK} samples a random pack\n"
-        f"  {'':17} {'steps':>5} {'samples':>7} {'measured':>9} {'predicted':>9} {'error':>7} {'spread':>6}   ratio: "
+        f"  {'':17} {'steps':>5} {'samples':>7} {'measured':>9} {'predicted':>9} {'error':>7} {'worst':>7} {'before':>7} {'spread':>6}   ratio: "
         f"measured, simulated, published   peaks: MiB measured, predicted, error\n"
     )
     for row in rows:
@@ -59,7 +60,7 @@ def table(case: Case, rows: list[Row]) -> str:
         )
         text += (
             f"  {row.name:17} {row.steps:5} {row.samples_per_step:7.2f} {row.measured_seconds:8.3f}s "
-            f"{row.predicted_seconds:8.3f}s {row.error:+7.1%} {row.spread:6.3f}   {row.measured_ratio:15.2f}x "
+            f"{row.predicted_seconds:8.3f}s {row.error:+7.1%} {row.worst_error:+7.1%} {row.error_from_before:+7.1%} {row.spread:6.3f}   {row.measured_ratio:15.2f}x "
             f"{row.predicted_ratio:9.2f}x {f'{published:.2f}x' if published else '-':>10}   {peaks}\n"
             f"  {'':17} cut {'-'.join(map(str, row.cut))}, recomputed "
             f"{' '.join(f'{share:.0%}' for share in row.recomputed)}; simulated: "

@@ -39,7 +39,11 @@ class Row:
     predicted_seconds: float
     measured_peaks: list[float]  # bytes per rank
     predicted_peaks: list[float]
-    error: float  # predicted over measured - 1: the median over the rounds, each beside the profiles around it
+    # Predicted over measured - 1: the median over the rounds and the worst one, each beside the mean of the profiles around
+    # it; and the median beside the profile before it alone.
+    error: float
+    worst_error: float
+    error_from_before: float
     shares: dict[str, float] = field(default_factory=dict)  # of the predicted step
     spread: float = 0  # largest over smallest mean step of the rounds
     measured_ratio: float = 0  # seconds per sample of rung 0 over this one's
@@ -162,6 +166,7 @@ class Case:
         at_profiles = np.array([each.seconds.mean() for each in simulated])
         predicted = (at_profiles[:-1] + at_profiles[1:]) / 2  # [rounds]
         measured = np.array([run.column("step_seconds")[timed].mean() for run in runs])
+        errors = predicted / measured - 1
         peaks = self.pipeline.simulate(rung.layout, np.concatenate([works[i] for i in whole if i > 0])).peak_bytes
         stages = zip(rung.layout.stage_begin, rung.layout.stage_begin[1:], strict=False)
         return Row(
@@ -171,7 +176,8 @@ class Case:
             measured_seconds=float(measured.mean()), predicted_seconds=float(predicted.mean()),
             measured_peaks=_measured_peaks(runs),
             predicted_peaks=[peaks[rank * self.mesh.pp // PROCESSES] for rank in range(PROCESSES)],
-            error=float(np.median(predicted / measured)) - 1,
+            error=float(np.median(errors)), worst_error=float(errors[np.abs(errors).argmax()]),
+            error_from_before=float(np.median(at_profiles[:-1] / measured)) - 1,
             shares={part: float(getattr(simulated[0], part).mean()) / float(at_profiles[0]) for part in PARTS},
             spread=float(measured.max() / measured.min()),
         )  # fmt: skip

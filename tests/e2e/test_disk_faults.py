@@ -79,6 +79,24 @@ def test_full_disk_while_writing_metrics_or_checkpoints(trainer, small_disk):
     assert run.checkpoints()
 
 
+def test_a_step_without_its_line_of_samples_is_not_saved(trainer):
+    """A file that is always full stands for the log."""
+    run = trainer.run({**LONG, "train.max_steps": 4})
+    samples, kept = run.folder / "samples.jsonl", run.folder / "kept.jsonl"
+    samples.rename(kept)
+    samples.symlink_to("/dev/full")
+    message = trainer.refused(LONG, run=run)
+    assert "samples.jsonl'. Is the disk full?" in message
+    assert [path.name for path in run.checkpoints()] == ["step-00000004"]
+    samples.unlink()
+    # Here the last line is lost, which the next start says.
+    samples.write_text("".join(kept.read_text().splitlines(keepends=True)[:-1]))
+    _, job = trainer.start(LONG, run=run)
+    ended = job.wait()
+    assert ended.code == 0 and "samples.jsonl' ends with step 3, and the run goes on after step 4" in ended.stderr, ended.stderr
+    assert [line["step"] for line in run.samples()] == [1, 2, 3, *range(5, 13)]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_run_folder_without_permission(trainer, tmp_path):
     (tmp_path / "run").mkdir(mode=0o555)

@@ -214,6 +214,18 @@ def test_advice_makes_a_plan_that_fits(trainer, plan, tmp_path):
     trainer.run({"train.plan": str(fitting), **change})
 
 
+def test_advice_on_axes_makes_a_plan_that_fits(trainer, plan, tmp_path):
+    """The plan's devices do not hold the recipe's axes."""
+    change = {"parallel.pp": 2, "parallel.tp": 1, "train.max_steps": 1}
+    message = trainer.refused({"train.plan": str(plan), **change})
+    words = message.split("`gimbal plan RECIPE ")[1].split("`")
+    assert words[0].split() == ["--pp", "2", "--tp", "1"] and words[1].startswith(", and train with --nproc 2.")
+    fitting = tmp_path / "fitting.json"
+    ended = program(["plan", trainer.recipe, *words[0].split(), "--hardware", "a100-80g", "--out", fitting], tmp_path / "log")
+    assert ended.code == 0, ended.stderr
+    trainer.run({"train.plan": str(fitting), **change}, ranks=2)
+
+
 def test_a_recipe_with_axes_plans_and_trains(trainer, tmp_path):
     """`gimbal plan RECIPE` without a word about the mesh gives a plan that `gimbal train RECIPE` takes."""
     recipe = json.loads(trainer.recipe.read_text())

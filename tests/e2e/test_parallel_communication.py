@@ -30,7 +30,7 @@ def communication(run: Run) -> dict[str, Any]:
 def calls_of(totals: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
     calls = {(entry["axis"], entry["call"]): entry for entry in totals}
     assert len(calls) == len(totals)
-    assert all(entry["calls"] > 0 and 0 <= entry["wait_seconds"] < 60 for entry in totals)
+    assert all(entry["calls"] > 0 and entry["wait_seconds"] >= 0 for entry in totals)
     # Loss, times and signals; the squared norm.
     assert calls["all", "all-gather"]["bytes"] == 56 * STEPS and calls["all", "all-reduce"]["bytes"] == 8 * STEPS
     return calls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e_tool import SECONDS, environment
+from e2e_tool import SECONDS, Run, environment
 from gimbal.generate.programs import find_program
 from mesh_tool import launched_ranks, mesh
 
@@ -32,7 +33,7 @@ def test_ranks_do_not_outlive_a_killed_launcher(trainer, mesh_model, moment, tmp
     job.wait_until(lambda: len(launched_ranks(launcher)) == 2 and (moment == "starting" or len(run.lines("train")) >= 2))
     ranks = list(launched_ranks(launcher).values())
     os.kill(launcher, signal.SIGKILL)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + SECONDS
     while any(map(lives, ranks)) and time.monotonic() < deadline:
         time.sleep(0.02)
     left = [pid for pid in ranks if lives(pid)]
@@ -69,6 +70,29 @@ def test_too_many_threads_are_said_once(trainer):
     assert ended.stderr.count(f"warning: 2 processes x {cores} thread") == 1, ended.stderr
 
 
+def run_under(launcher: int, words: list[str]) -> subprocess.CompletedProcess[str]:
+    variables = environment(GIMBAL_LAUNCHER=str(launcher))
+    return subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, env=variables)
+
+
+def test_a_rank_whose_launcher_has_ended_says_so():
+    program = str(find_program("gimbal-run"))
+    with subprocess.Popen(["true"]) as launcher:
+        os.waitid(os.P_PID, launcher.pid, os.WEXITED | os.WNOWAIT)
+        ends = [run_under(launcher.pid, [program, "doctor"])]  # a zombie
+    ends.append(run_under(launcher.pid, [program, "doctor"]))
+    for done in ends:
+        assert done.returncode == 1
+        assert done.stderr == f"error: the launcher (GIMBAL_LAUNCHER, process {launcher.pid}) has ended, and this process with it\n"
+
+
+def test_a_script_may_stand_between_launcher_and_rank():
+    # Not replaced by its last command, so that the launcher is not the parent.
+    script = ["/bin/sh", "-c", '"$0" nothing; exit $?', str(find_program("gimbal-run"))]
+    done = run_under(os.getpid(), script)
+    assert done.returncode == 2 and "gimbal-run has no command 'nothing'" in done.stderr
+
+
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "-h"]], ids=" ".join)
 def test_gimbal_run_says_how_it_is_used(words):
     done = subprocess.run(
@@ -77,3 +101,12 @@ def test_gimbal_run_says_how_it_is_used(words):
     assert done.returncode == 0 and done.stderr == ""
     for part in ("--no-python gimbal-run train recipe.yaml", "`gimbal train --help` lists the options"):
         assert part in done.stdout
+
+
+def test_a_run_folder_in_use_is_said_once(trainer, tmp_path):
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _, ended = trainer.end(mesh(dp_replicate=2), run=Run(tmp_path), nproc=2)
+    errors = [line for line in ended.stderr.splitlines() if "error: " in line]
+    assert ended.code == 2 and len(errors) == 1 and "is in use by another process" in errors[0], ended.stderr
+    assert "collectives" not in ended.stderr

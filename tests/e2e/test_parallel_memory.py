@@ -22,7 +22,9 @@ INTERLEAVED = {
 CASES = {
     "one process": ({}, {}),
     "dp_shard keep": ({"dp_shard": 2}, {}),
+    "dp_shard keep, one micro-batch": ({"dp_shard": 2}, {"balance.packs_per_step": 2}),
     "dp_shard reshard": ({"dp_shard": 2}, RESHARD),
+    "reshard without prefetch": ({"dp_shard": 2}, {**RESHARD, "parallel.prefetch": False}),
     "reshard, full recompute, frozen vision": (
         {"dp_shard": 2}, {**RESHARD, "model.recompute": "full", "model.freeze": ["vision.*"]}
     ),
@@ -31,6 +33,7 @@ CASES = {
     "sp and tp": ({"sp": 2, "tp": 2}, {}),
     "1f1b": ({"pp": 2}, PIPELINE),
     "1f1b, full recompute": ({"pp": 2}, {**PIPELINE, "model.recompute": "full"}),
+    "gpipe": ({"pp": 2}, {**PIPELINE, "parallel.schedule": "gpipe"}),
     "interleaved": ({"pp": 2}, INTERLEAVED),
     "zb-h1": ({"pp": 2}, {**PIPELINE, "parallel.schedule": "zb-h1"}),
 }  # fmt: skip

@@ -18,6 +18,8 @@ using testing::kImageToken;
 using testing::make_picture;
 using testing::TempFolder;
 
+TileRange read_no_tiles(std::int64_t) { return {}; }
+
 class GpuBatch : public Gpu {
  protected:
   static std::filesystem::path write(const std::filesystem::path& folder) {
@@ -61,7 +63,7 @@ TEST_F(GpuBatch, PinnedAndMovedBatchesAreTheSame) {
     expect_same(to_device(moved, at::kCPU), batch);
   }
   const Batch text =
-      to_pinned(collate(dataset_, processor_, std::array<std::uint32_t, 1>{2}, no_tiles));
+      to_pinned(collate(dataset_, processor_, std::array<std::uint32_t, 1>{2}, read_no_tiles));
   EXPECT_EQ(to_device(text, kCuda).pixels_ICYX.size(0), 0);
 }
 

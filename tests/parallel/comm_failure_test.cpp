@@ -92,9 +92,12 @@ const Worker kSignal("signal", [] {
   }
 });
 
-/// The others have ended within the timeout and five seconds, and name the victim.
+/// The others have ended within the timeout and five seconds, and name the victim. On a machine
+/// that stalls for seconds a store that lives may not answer some of them in time; these blame it.
 void expect_others_to_end(const std::vector<WorkerResult>& results, int victim,
                           const std::string& blame) {
+  const bool store_is_hit = blame.find("which serves it") != std::string::npos;
+  int num_sure = 0;
   for (std::size_t rank = 0; rank < results.size(); ++rank) {
     if (static_cast<int>(rank) == victim) continue;
     const WorkerResult& result = results[rank];
@@ -103,12 +106,15 @@ void expect_others_to_end(const std::vector<WorkerResult>& results, int victim,
     EXPECT_THAT(result.output, HasSubstr(concat("failed on rank ", rank, " of 4 (pp ", rank / 2,
                                                 ", dp_shard ", rank % 2, "; host ")));
     EXPECT_THAT(result.output, HasSubstr("(timeout 3 s)"));
+    EXPECT_THAT(result.output, HasSubstr("Last collectives of this rank"));
+    EXPECT_THAT(result.output, HasSubstr("\n  > "));
+    if (!store_is_hit && result.output.find(" does not answer: ") != std::string::npos) continue;
+    ++num_sure;
     EXPECT_THAT(result.output, HasSubstr(blame));
     EXPECT_THAT(result.output, HasSubstr("stopped or is stuck (killed"));
     EXPECT_THAT(result.output, Not(HasSubstr("noticed first"))) << "a consequence of that";
-    EXPECT_THAT(result.output, HasSubstr("Last collectives of this rank"));
-    EXPECT_THAT(result.output, HasSubstr("\n  > "));
   }
+  EXPECT_GE(num_sure, 1);
 }
 
 class DistCommSignal : public ::testing::TestWithParam<std::tuple<int, int>> {};

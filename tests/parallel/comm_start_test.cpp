@@ -58,18 +58,30 @@ TEST(DistCommStart, RankThatDiesWhileConnectingIsAnError) {
                         "world of ranks 0, 1)"));
 }
 
+/// Lets others connect, and never says a word.
+struct SilentServer {
+  SilentServer() {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_ANY);
+    socklen_t size = sizeof(address);
+    GIMBAL_CHECK(bind(file, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+                     getsockname(file, reinterpret_cast<sockaddr*>(&address), &size) == 0 &&
+                     listen(file, 1) == 0,
+                 "no free port");
+    port = std::to_string(ntohs(address.sin_port));
+  }
+  ~SilentServer() { close(file); }
+  SilentServer(const SilentServer&) = delete;
+  SilentServer& operator=(const SilentServer&) = delete;
+
+  int file = socket(AF_INET, SOCK_STREAM, 0);
+  std::string port;
+};
+
 TEST(DistCommStart, TakenPortIsAnError) {
-  const int taken = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_ANY);
-  socklen_t size = sizeof(address);
-  ASSERT_EQ(bind(taken, reinterpret_cast<sockaddr*>(&address), size), 0);
-  ASSERT_EQ(getsockname(taken, reinterpret_cast<sockaddr*>(&address), &size), 0);
-  ASSERT_EQ(listen(taken, 1), 0);
-  const auto results =
-      run_workers("start", 2, {{"MASTER_PORT", std::to_string(ntohs(address.sin_port))}}, {1});
-  close(taken);
+  const SilentServer taken;
+  const auto results = run_workers("start", 2, {{"MASTER_PORT", taken.port}}, {1});
   EXPECT_EQ(results[0].exit_code, 1);
   EXPECT_THAT(results[0].output, HasSubstr("rank 0 of 2 cannot serve at 127.0.0.1:"));
 }
@@ -91,7 +103,9 @@ const Worker kReport("report", [] {
   const LaunchInfo launch = read_launch_info();
   const std::string own = concat("rank ", launch.rank, ": ");
   const auto ask = [&](const std::string& error) {
-    std::cout << error << (is_first_to_report(launch, error) ? " first\n" : " again\n");
+    // Far more than the agent needs, so that only its answers count.
+    const bool is_first = is_first_to_report(launch, error, std::chrono::seconds(30));
+    std::cout << error << (is_first ? " first\n" : " again\n");
   };
   ask("no data");
   // What rank 2 says, the others repeat with its name.
@@ -125,6 +139,21 @@ TEST(DistCommStart, RanksThatFailInTheSameWaySaySoOnce) {
       ++count;
     EXPECT_EQ(count, 1u) << text << "\n" << all;
   }
+}
+
+const Worker kSilentAgent("ask a silent agent", [] {
+  const bool is_first =
+      is_first_to_report(read_launch_info(), "no data", std::chrono::milliseconds(200));
+  std::cout << (is_first ? "first" : "again") << std::flush;
+});
+
+TEST(DistCommStart, AnAgentThatDoesNotAnswerHoldsUpNoReport) {
+  const SilentServer agent;  // as one that is halted
+  const auto results =
+      run_workers("ask a silent agent", 2,
+                  {{"TORCHELASTIC_USE_AGENT_STORE", "True"}, {"MASTER_PORT", agent.port}}, {1});
+  EXPECT_EQ(results[0].exit_code, 0);
+  EXPECT_EQ(results[0].output, "first");
 }
 
 TEST(DistCommStart, WithoutAnAgentEveryRankReports) {

@@ -10,12 +10,10 @@
 
 #include "apps/cli/command.h"
 #include "gimbal/base/units.h"
+#include "gimbal/config/mesh_shape.h"
 #include "gimbal/schedule/schedule.h"
 
 namespace gimbal::cli {
-
-/// A plan has no more than this.
-inline constexpr std::int64_t kMostDevices = std::int64_t{1} << 20;
 
 /// The input options, checked as far as they can be without reading files.
 struct PlanInputArguments {

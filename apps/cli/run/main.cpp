@@ -1,18 +1,23 @@
 // gimbal-run: the half of the command line that computes.
 #include <sys/prctl.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <exception>
+#include <fstream>
 #include <functional>
 #include <iostream>
 #include <map>
+#include <string>
 
 #include "apps/cli/run/command.h"
 #include "gimbal/base/error.h"
+#include "gimbal/base/log.h"
 #include "gimbal/train/report_error.h"
 
 namespace gimbal::cli {
@@ -30,13 +35,35 @@ constexpr const char* kUsage =
 
 bool is_help(const std::string& word) { return word == "--help" || word == "-h"; }
 
-/// With --nproc, this process ends with its launcher, however that ends.
-void end_with_launcher() {
-  const char* launcher = std::getenv("GIMBAL_LAUNCHER");
-  if (launcher == nullptr) return;
+bool has_ended(pid_t process) {
+  if (process <= 0 || (::kill(process, 0) != 0 && errno == ESRCH)) return true;
+  // While its parent has not asked for its exit code, it keeps the number: "12 (name) Z ...".
+  std::ifstream file(concat("/proc/", process, "/stat"));
+  std::string line;
+  std::getline(file, line);
+  const std::size_t state = line.rfind(") ");
+  return state != std::string::npos && line.compare(state, 3, ") Z") == 0;
+}
+
+/// With --nproc, this process ends with its launcher, however that ends; behind a program that
+/// started it in between (time, a script) it leaves that to the launcher. False when the launcher
+/// has ended already.
+bool bind_to_launcher() {
+  const char* number = std::getenv("GIMBAL_LAUNCHER");
+  if (number == nullptr) return true;
+  const auto launcher = static_cast<pid_t>(std::atol(number));
+  // What this process starts has another parent.
+  ::unsetenv("GIMBAL_LAUNCHER");
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  // It may have ended before that.
-  if (std::to_string(::getppid()) != launcher) ::_exit(1);
+  if (::getppid() == launcher) return true;
+  // The launcher may have ended before that.
+  if (has_ended(launcher)) {
+    log_error(concat("the launcher (GIMBAL_LAUNCHER, process ", launcher,
+                     ") has ended, and this process with it"));
+    return false;
+  }
+  ::prctl(PR_SET_PDEATHSIG, 0);
+  return true;
 }
 
 int run(int argc, char** argv) {
@@ -44,7 +71,7 @@ int run(int argc, char** argv) {
     std::cout << kUsage;
     return 0;
   }
-  end_with_launcher();
+  if (!bind_to_launcher()) return 1;
   const std::map<std::string, std::function<int(const Arguments&)>> commands{
       {"train", run_train},   {"evaluate", run_evaluate}, {"generate", run_generate},
       {"export", run_export}, {"profile", run_profile},   {"doctor", run_doctor}};

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from gimbal import UserError
@@ -25,14 +26,20 @@ def find_program(name: str) -> str:
     return found
 
 
+def _candidates(path: Path) -> Iterator[Path]:
+    yield path
+    yield path / "hf"
+    # Not before: who has a model folder needs no list of stages, which may be broken.
+    yield from (path / name / "hf" for name in reversed(stage_names(path)))
+
+
 def model_folder(path: str | Path, scratch: Path | None = None) -> Path:
     """A model folder itself, or the exported one of a run folder (of its last stage that has one). A run that has only checkpoints
     so far has its newest one exported into `scratch`."""
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"--model {path}: no such folder")
-    candidates = [path, path / "hf", *(path / name / "hf" for name in reversed(stage_names(path)))]
-    for candidate in candidates:
+    for candidate in _candidates(path):
         if (candidate / "config.json").is_file():
             return candidate
     if scratch is not None and (any(path.glob("checkpoints/step-*")) or any(path.glob("*/checkpoints/step-*"))):

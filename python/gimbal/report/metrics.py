@@ -47,6 +47,11 @@ def finite(value: Any) -> float | None:
     return value
 
 
+def dicts(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list; empty for anything else."""
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
 def parse_metrics(lines: Iterable[str]) -> Metrics:
     metrics = Metrics()
     for number, line in enumerate(lines, start=1):

@@ -7,7 +7,7 @@ from typing import Any
 
 from gimbal.report import text
 from gimbal.report.communication import communication_rows
-from gimbal.report.metrics import Metrics, finite
+from gimbal.report.metrics import Metrics, dicts, finite
 
 _MOST_RANKS = 64
 
@@ -37,16 +37,12 @@ def _size(item: Any) -> str:
     return "–" if number is None else text.size(number)
 
 
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
 def rank_card(metrics: Metrics) -> str:
     """Where each rank is, what it has, and what it held at most; nothing for one process."""
-    facts = _dicts(metrics.summary.get("rank_facts"))
+    facts = dicts(metrics.summary.get("rank_facts"))
     if len(facts) < 2:
         return ""
-    peaks = {entry.get("rank"): entry for entry in _dicts(metrics.prediction.get("ranks"))}
+    peaks = {entry.get("rank"): entry for entry in dicts(metrics.prediction.get("ranks"))}
     rows = []
     for entry in facts[:_MOST_RANKS]:
         peak = peaks.get(entry.get("rank"), {})

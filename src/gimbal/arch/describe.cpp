@@ -27,7 +27,10 @@ void check_description(const ModelDesc& desc) {
   for (const BlockDesc& block : desc.blocks) {
     GIMBAL_CHECK(!block.name.empty() && !block.cost_class.empty(), "block without name or class");
     GIMBAL_CHECK(block.parts.size() == 1 || block.parts.size() == 2, "block ", block.name);
-    GIMBAL_CHECK_LE(block.num_expert_parameters, block.num_parameters, "Block ", block.name);
+    // Experts, what tp leaves whole, and what it may leave whole have no parameter in common.
+    GIMBAL_CHECK_LE(
+        block.num_expert_parameters + block.num_uncut_parameters + block.num_key_value_parameters,
+        block.num_parameters, "Block ", block.name);
     for (const PartDesc& part : block.parts)
       GIMBAL_CHECK_LE(part.input_values_per_row, part.saved_values_per_row, "Block ", block.name);
   }

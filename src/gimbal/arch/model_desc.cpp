@@ -40,6 +40,12 @@ double values_beyond_share(const PartDesc& part, int sp, int tp) {
   return values;
 }
 
+// Key-value heads go whole onto ranks: those that do not go evenly are on all of them.
+bool has_whole_key_values(const BlockDesc& block, int tp) {
+  return std::ranges::any_of(
+      block.parts, [tp](const PartDesc& part) { return part.num_key_value_heads % tp != 0; });
+}
+
 }  // namespace
 
 WorkSize operator+(const WorkSize& a, const WorkSize& b) {
@@ -175,9 +181,10 @@ double rank_saved_values(const BlockDesc& block, const WorkSize& work, Recompute
 }
 
 double rank_dense_parameters(const BlockDesc& block, int tp) {
-  const auto uncut = static_cast<double>(block.num_uncut_parameters);
+  auto whole = static_cast<double>(block.num_uncut_parameters);
+  if (has_whole_key_values(block, tp)) whole += static_cast<double>(block.num_key_value_parameters);
   const auto dense = static_cast<double>(block.num_parameters - block.num_expert_parameters);
-  return uncut + (dense - uncut) / tp;
+  return whole + (dense - whole) / tp;
 }
 
 double recomputed_values(const BlockDesc& block, const WorkSize& work, Recompute level) {

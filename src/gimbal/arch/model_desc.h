@@ -61,6 +61,9 @@ struct BlockDesc {
   std::int64_t num_expert_parameters = 0;  // of these, in routed experts (sharded by ep)
   /// Of these, outside of products and vocabulary: each tensor-parallel rank has all of them.
   std::int64_t num_uncut_parameters = 0;
+  /// Of these, projections of keys and values with their biases: each tensor-parallel rank has all
+  /// of them where tp does not divide the key-value heads (PartDesc::num_key_value_heads).
+  std::int64_t num_key_value_parameters = 0;
   std::vector<PartDesc> parts;       // 1 or 2
   double output_values_per_row = 0;  // of the stream the block writes, per row of its kind
   /// Values per vision row that later blocks still need besides the output, alive after this block
@@ -133,7 +136,8 @@ double saved_values(const BlockDesc& block, const WorkSize& work, Recompute leve
 /// head's.
 double rank_saved_values(const BlockDesc& block, const WorkSize& work, Recompute level, int sp,
                          int tp);
-/// Parameters of the block, routed experts not counted, on one of tp ranks.
+/// Parameters of the block, routed experts not counted, on one of tp ranks. Those that are cut
+/// count in equal shares, though whole heads may make one rank's larger than another's.
 double rank_dense_parameters(const BlockDesc& block, int tp);
 /// Values kept for a moment on top while the block's backward runs: those of the recomputed parts.
 double recomputed_values(const BlockDesc& block, const WorkSize& work, Recompute level);
@@ -143,5 +147,16 @@ double rank_recomputed_values(const BlockDesc& block, const WorkSize& work, Reco
 /// Values that a pipeline cut after block `index` sends forward: the block's output, and what later
 /// blocks need besides it (visual rows that wait for the text embedding, carried features).
 double cut_values(const ModelDesc& model, std::size_t index, const WorkSize& work);
+
+/// The embedding whose weight a tied head uses; the number of blocks where nothing is tied.
+std::size_t tied_embedding(const ModelDesc& model);
+/// What a rank has of a weight that embedding and head share.
+enum class TiedUse {
+  kPlain,  // nothing is tied, or the rank does not have the head
+  kCopy,   // the head alone: a copy, with gradient and moments
+  kBoth    // embedding and head: one weight, one gradient
+};
+/// Of the rank that runs `blocks`.
+TiedUse tied_use(const ModelDesc& model, const std::vector<std::size_t>& blocks);
 
 }  // namespace gimbal

@@ -101,6 +101,8 @@ void write_file_atomic(const fs::path& path, std::string_view content) {
   }
 }
 
+void sync_file(const fs::path& path) { sync_path(path, O_RDONLY); }
+
 OutputFile::OutputFile(const fs::path& path) : path_(path) {
   fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd_ < 0) fail(path, "cannot create", errno);

@@ -34,6 +34,9 @@ void read_blocks(const std::filesystem::path& path,
 /// leaves no temporary file behind.
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
 
+/// Returns when the file's content is on the disk, whoever has written it. Throws FileError.
+void sync_file(const std::filesystem::path& path);
+
 /// An output file that reports every failure (full disk, no permission) as FileError with its path.
 class OutputFile {
  public:

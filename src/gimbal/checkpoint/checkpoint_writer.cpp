@@ -173,6 +173,7 @@ class CheckpointWriter::Job {
       files.push_back(read_done_note(unfinished_, rank));
       fs::remove(done_note_path(unfinished_, rank));
     }
+    if (task_.rules.before_publishing) task_.rules.before_publishing();
     publish_checkpoint(*task_.folder, task_.state, task_.mesh, files);
   }
 
@@ -263,6 +264,7 @@ void CheckpointWriter::save_alone(const TrainingState& state, const std::vector<
   leave_job();
   if (saved_step_ == state.step) return;
   GIMBAL_CHECK(can_save_alone(shards), "this rank has parts of the parameters only");
+  if (rules_.before_publishing) rules_.before_publishing();
   save_checkpoint(run_folder_, state, shards, optimizer, to_string(mesh_));
   saved_step_ = state.step;
 }

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,6 +26,9 @@ struct CheckpointRules {
   /// How long rank 0, once it has written its own file, waits for those of ranks that give no sign
   /// of writing. As long as one does, its file may take any time.
   std::chrono::milliseconds timeout = std::chrono::minutes(10);
+  /// Called on rank 0 before a checkpoint becomes visible, by the thread that writes: puts on the
+  /// disk what a run that goes on from it counts on. What it throws fails the save.
+  std::function<void()> before_publishing;
 };
 
 /// Each rank writes the pieces that it answers for, in a thread of its own that does not

@@ -1,5 +1,7 @@
 #include "gimbal/config/mesh_shape.h"
 
+#include <initializer_list>
+
 #include "gimbal/base/error.h"
 
 namespace gimbal {
@@ -12,10 +14,28 @@ std::string to_string(const MeshShape& mesh) {
   return text.empty() ? "1 device" : text;
 }
 
+namespace {
+
+/// `axes`: for the message.
+std::int64_t product_of_sizes(std::initializer_list<std::int64_t> sizes, const std::string& axes) {
+  std::int64_t product = 1;
+  for (const std::int64_t size : sizes) {
+    GIMBAL_CHECK(size >= 1, "an axis of ", size);
+    // Before the product, which might not fit into its type.
+    GIMBAL_USER_CHECK(size <= kMostDevices / product, axes, " makes more than ", kMostDevices,
+                      " processes; lower one of them");
+    product *= size;
+  }
+  return product;
+}
+
+}  // namespace
+
 MeshShape mesh_of_processes(const ParallelConfig& config, int world_size) {
-  const std::int64_t others = config.pp * config.dp_shard * config.sp * config.tp;
   const std::string axes = concat("parallel: pp ", config.pp, " x dp_shard ", config.dp_shard,
                                   " x sp ", config.sp, " x tp ", config.tp);
+  const std::int64_t others =
+      product_of_sizes({config.pp, config.dp_shard, config.sp, config.tp}, axes);
   std::int64_t replicate = config.dp_replicate;
   if (replicate == 0) {
     GIMBAL_USER_CHECK(world_size % others == 0, axes, " is ", others,
@@ -24,6 +44,7 @@ MeshShape mesh_of_processes(const ParallelConfig& config, int world_size) {
                       " (--nproc ", others, ") or a multiple of that, or change an axis.");
     replicate = world_size / others;
   }
+  product_of_sizes({others, replicate}, concat(axes, " x dp_replicate ", replicate));
   GIMBAL_USER_CHECK(replicate * others == world_size, axes, " x dp_replicate ", replicate, " is ",
                     replicate * others, " processes, but this run has ", world_size,
                     ". Start it with --nproc ", replicate * others,

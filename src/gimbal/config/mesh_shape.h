@@ -8,6 +8,9 @@
 
 namespace gimbal {
 
+/// No mesh has more devices than this, of a plan or of a run.
+inline constexpr std::int64_t kMostDevices = std::int64_t{1} << 20;
+
 /// Devices = pp * dp_replicate * dp_shard * sp * tp. `ep` is a view over dp_shard x sp and must
 /// divide their product.
 struct MeshShape {
@@ -36,7 +39,8 @@ void visit_axes(Mesh& mesh, V&& v) {
   v("ep", mesh.ep);
 }
 
-/// The recipe's axes over `world_size` processes. Throws UserError when they do not make as many.
+/// The recipe's axes, checked one by one, over `world_size` processes. Throws UserError when they
+/// do not make as many.
 MeshShape mesh_of_processes(const ParallelConfig& config, int world_size);
 
 /// "pp 4, tp 4, dp_shard 8": the axes above 1; "1 device" when there is none.

@@ -44,6 +44,15 @@ CostLine with_attention(const CostLine& line, double row_share, double factor) {
   return {line.base, line.per_row * (1 + (factor - 1) * row_share), line.per_pair * factor};
 }
 
+// Fixed bytes are of the size of the block's weights: which share of these one of tp ranks has. A
+// tied head, which owns none, computes with a vocabulary that is cut.
+double weight_share(const BlockDesc& block, int tp) {
+  if (block.num_parameters == 0) return 1.0 / tp;
+  const auto experts = static_cast<double>(block.num_expert_parameters);
+  return (rank_dense_parameters(block, tp) + experts / tp) /
+         static_cast<double>(block.num_parameters);
+}
+
 using Collective = Seconds (*)(const LinkCost&, int, Bytes);
 
 // `collective` on `bytes_per_row` bytes per row: affine in the bytes.
@@ -184,9 +193,8 @@ void CostModel::scale_bytes(const BlockDesc& desc, const BlockCost& cost, bool h
     return profile_.value_bytes *
            (rank_saved_values(desc, row, level, sp, tp) - share * saved_values(desc, row, level));
   };
-  // Fixed bytes are of the size of weights, which tp divides.
-  const auto of_rank = [&](CostLine line) {
-    line.base /= settings_.mesh.tp;
+  const auto of_rank = [&, weights = weight_share(desc, tp)](CostLine line) {
+    line.base *= weights;
     return shared(line, share);
   };
   lines.forward_workspace = of_rank(cost.forward_workspace);

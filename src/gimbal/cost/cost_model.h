@@ -48,11 +48,10 @@ struct CostSettings {
 /// with tp, sp and ep the rank's share. Work is that of a whole micro-batch (one pack).
 ///
 /// Neighbouring devices are first in tp, then sp, dp_shard, dp_replicate and pp; ep lies in
-/// dp_shard x sp from its start. tp divides parameters but those outside of products
-/// (rank_dense_parameters) and, with activations sharded over rows between the products
-/// (Korthikanti et al. 2022), all work, except that ranks have whole heads; sp divides rows
-/// (Ulysses, Jacobs et al. 2023). What both leave of activations is rank_saved_values. The
-/// equations are in docs/planning_model.md.
+/// dp_shard x sp from its start. tp divides most parameters (rank_dense_parameters) and, with
+/// activations sharded over rows between the products (Korthikanti et al. 2022), all work, except
+/// that ranks have whole heads; sp divides rows (Ulysses, Jacobs et al. 2023). What both leave of
+/// activations is rank_saved_values. The equations are in docs/planning_model.md.
 class CostModel {
  public:
   /// Throws UserError when the profile lacks a class of the model's blocks or a link that the mesh

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "gimbal/base/error.h"
+#include "gimbal/sim/rank_state.h"
 
 namespace gimbal {
 namespace {
@@ -43,7 +44,7 @@ Seconds forced_recompute(const BoundInput& input, const WorkSize& mean) {
   const int in_flight = *std::min_element(input.in_flight.begin(), input.in_flight.end());
   for (std::size_t i = 0; i < costs.num_blocks(); ++i) {
     const Bytes kept = costs.saved(i, least, Recompute::kKeep);
-    held += costs.state_bytes(i) + in_flight * kept;
+    held += lasting_bytes(costs, i, input.schedule.micro_batches) + in_flight * kept;
     Saving saving{0, INFINITY};
     for (const Recompute level : costs.levels(i)) {
       const Bytes freed = in_flight * (kept - costs.saved(i, least, level));

@@ -11,7 +11,7 @@ namespace gimbal {
 struct CutProblem {
   const CostModel* costs = nullptr;
   int num_stages = 1;
-  /// Per stage: micro-batches whose activations are held at a time (check_schedule).
+  /// Per stage: micro-batches whose activations are held at a time (most_in_flight).
   std::vector<int> in_flight;
   int micro_batches = 1;  // of a rank in a step
   WorkSize mean;          // of a micro-batch: what time is counted for

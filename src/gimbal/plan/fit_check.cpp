@@ -8,8 +8,8 @@
 #include "gimbal/plan/search/cap_candidates.h"
 #include "gimbal/plan/search/evaluator.h"
 #include "gimbal/plan/text/figures.h"
+#include "gimbal/schedule/in_flight.h"
 #include "gimbal/schedule/schedule.h"
-#include "gimbal/schedule/validate.h"
 #include "gimbal/sim/rank_state.h"
 
 namespace gimbal {

@@ -38,8 +38,8 @@ struct FitCheck {
 };
 
 /// Peak memory of each pipeline rank for each pack when all micro-batches in flight are as large as
-/// it: state, the two largest gathered blocks, saved activations at the schedule's fullest moment,
-/// the largest workspace, and two messages' buffers at each cut. The capacity is that of
+/// it: rank_state, saved activations at the schedule's fullest moment, the largest workspace, and
+/// the messages' buffers (message_buffer_bytes). The capacity is that of
 /// plan.prediction. It fits when every pack does, and packs as large as packed.largest too.
 FitCheck check_fit(const CostModel& costs, const Plan& plan, const PackedWork& packed,
                    const SampleTable& samples);

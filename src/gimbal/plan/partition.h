@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -20,8 +21,11 @@ struct PartitionOption {
 struct PartitionBlock {
   std::vector<PartitionOption> options;  // at least one
   std::int64_t state = 0;                // bytes held all the time
-  std::int64_t cut_time = 0;             // that a cut after the block adds to both sides
-  std::int64_t cut_bytes = 0;            // buffers that a cut after the block adds to both sides
+  // Bytes held by turns: of the blocks of a stage the two largest are there at a time.
+  std::int64_t gathered = 0;   // compute copies
+  std::int64_t gradient = 0;   // whole gradients
+  std::int64_t cut_time = 0;   // that a cut after the block adds to both sides
+  std::int64_t cut_bytes = 0;  // buffers that a cut after the block adds to both sides
   int kind = 0;  // blocks of equal kind have equal options (not checked), which makes it fast
 };
 
@@ -31,15 +35,13 @@ struct PartitionProblem {
   std::vector<int> in_flight;  // per stage, at least 1
   std::int64_t capacity = 0;   // bytes
   std::int64_t micro_batches = 1;
-  /// A stage with the last block but without block tied_block holds tied_bytes more: a tied head's
-  /// copy of the embedding.
-  std::size_t tied_block = 0;
-  std::int64_t tied_bytes = 0;
+  /// The embedding whose weight the last block uses, a tied head. A stage that has the last block
+  /// without it holds a copy: its state, gathered and gradient count there too.
+  std::size_t tied_block = kNothingTied;
+  /// In a stage that has both, its gradient is there beside the two largest of the others.
+  bool tied_gradient_waits = false;
 
-  /// What the stage begin .. end - 1 holds of it.
-  std::int64_t tied_copy_bytes(std::size_t begin, std::size_t end) const {
-    return end == blocks.size() && begin > tied_block ? tied_bytes : 0;
-  }
+  static constexpr std::size_t kNothingTied = std::numeric_limits<std::size_t>::max();
 };
 
 struct Partition {
@@ -50,8 +52,8 @@ struct Partition {
 
 /// Minimises  sum_s t_s + (micro_batches - 1) * max_s t_s  over all cuts into non-empty stages and
 /// all options, where t_s is the time of the stage's blocks plus cut_time at each of its cuts, and
-///   state + tied copy + cut_bytes + in_flight[s] * saved + max(workspace) <= capacity
-/// in each stage.
+///   state + gathered + gradient + cut_bytes + in_flight[s] * saved + max(workspace) <= capacity
+/// in each stage (gathered and gradient: of its two largest, state: with a tied copy).
 /// This is the time of a 1F1B (or GPipe, ZB-H1) step whose micro-batches are equal and whose
 /// largest stage is never starved: Narayanan et al. 2021, with unlike stages. Dynamic programming
 /// over (stage, block) that keeps the Pareto front of (sum, max); per stage a multiple-choice
@@ -74,8 +76,8 @@ std::int64_t least_capacity(const PartitionProblem& problem,
 /// kFullOnly: every block has its last level only, as when recompute is not planned.
 enum class LevelChoice { kAll, kFullOnly };
 
-/// Options in the order of CostModel::levels. What a stage holds for a moment of its two largest
-/// blocks (RankState::gathered) is taken off the capacity, for the model's largest ones.
+/// Options in the order of CostModel::levels. A layout of them fits exactly when `fits` says so,
+/// but for bytes that are rounded up to whole ones.
 PartitionProblem partition_problem(const CutProblem& problem,
                                    LevelChoice choice = LevelChoice::kAll);
 StageLayout to_layout(const Partition& partition, const CostModel& costs,

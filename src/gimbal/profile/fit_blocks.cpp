@@ -31,8 +31,7 @@ class ClassMeasurements {
       Measurement m{work_rows(desc, pack.work), work_pairs(desc, pack.work), 0};
       if (m.rows <= 0) continue;
       for (const std::size_t block : blocks_) m.value += figure(pack, block);
-      // Differences of two measured times may fall below zero.
-      m.value = std::max(0.0, m.value / static_cast<double>(blocks_.size()));
+      m.value /= static_cast<double>(blocks_.size());
       measurements.push_back(m);
     }
     GIMBAL_USER_CHECK(!measurements.empty(), "no pack has rows of the ", desc.cost_class,
@@ -59,11 +58,6 @@ Figure figure_of(PassMode mode, double BlockPass::*member) {
   return [mode, member](const PackCosts& pack, std::size_t block) {
     return in_mode(pack, mode, block).*member;
   };
-}
-
-double pass_seconds(const PackCosts& pack, PassMode mode, std::size_t block) {
-  const BlockPass& pass = in_mode(pack, mode, block);
-  return pass.forward_seconds + pass.backward_seconds;
 }
 
 constexpr double CostLine::*kLineParts[] = {&CostLine::base, &CostLine::per_row,
@@ -104,12 +98,8 @@ BlockCost ClassMeasurements::fit_all(int value_bytes) const {
   }
   for (std::size_t level = 0; level < kNumRecomputeLevels; ++level) {
     const auto mode = static_cast<PassMode>(level);
-    if (mode != PassMode::kKeep) {
-      cost.recompute[level] =
-          fit([mode](const PackCosts& pack, std::size_t block) {
-            return pass_seconds(pack, mode, block) - pass_seconds(pack, PassMode::kKeep, block);
-          }).line;
-    }
+    if (mode != PassMode::kKeep)
+      cost.recompute[level] = fit(figure_of(mode, &BlockPass::recompute_seconds)).line;
     cost.saved[level] = fit(figure_of(mode, &BlockPass::saved_bytes)).line;
     cost.backward_workspace[level] = fit(figure_of(mode, &BlockPass::backward_peak_bytes)).line;
   }

@@ -45,6 +45,7 @@ std::vector<BlockPass> reduce_rounds(const PassRounds& rounds) {
   std::vector<BlockPass> result(rounds.front().size());
   reduce_times(rounds, &BlockPass::forward_seconds, result);
   reduce_times(rounds, &BlockPass::backward_seconds, result);
+  reduce_times(rounds, &BlockPass::recompute_seconds, result);
   for (const auto& round : rounds) {
     for (std::size_t block = 0; block < result.size(); ++block) {
       for (double BlockPass::*bytes : {&BlockPass::saved_bytes, &BlockPass::forward_peak_bytes,

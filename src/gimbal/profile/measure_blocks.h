@@ -18,7 +18,8 @@ namespace gimbal {
 /// What a forward and backward pass of one pack costs in one block.
 struct BlockPass {
   double forward_seconds = 0;
-  double backward_seconds = 0;     // recompute included
+  double backward_seconds = 0;     // without recompute
+  double recompute_seconds = 0;    // running parts again during backward
   double saved_bytes = 0;          // alive after the block's forward pass minus before
   double forward_peak_bytes = 0;   // at most during forward, above what is alive after it
   double backward_peak_bytes = 0;  // at most during backward, above what was alive after forward

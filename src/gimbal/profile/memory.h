@@ -22,20 +22,20 @@ struct MemorySetting {
   std::vector<Recompute> levels;        // per block
   std::int64_t loss_chunk_rows = 1024;  // rows of logits that exist at a time
 
-  int pp = 1;  // ranks of the pipeline
-  /// The stages of the rank; empty: it has all blocks.
   struct Stage {
-    std::size_t begin = 0, end = 0;
+    std::size_t begin = 0, end = 0;  // of its blocks
   };
-  std::vector<Stage> stages;
+  int pp = 1;                 // ranks of the pipeline
+  std::vector<Stage> stages;  // of the rank; empty: it has all blocks
   /// Micro-batches whose activations each of the stages holds, at the moments that count
-  /// (schedule/validate.h, fullest_moments). Empty: one.
+  /// (schedule/in_flight.h, fullest_moments). Empty: one.
   std::vector<std::vector<int>> held;
   int micro_batches = 1;        // of the rank in a step
   bool split_backward = false;  // weight gradients are computed later
   // Ranks that share the rows of a pack, its products, and the state of parameters.
   int sp = 1, tp = 1, dp_shard = 1;
   bool reshard = false;  // weights are freed between uses and gradients kept as shards
+  bool prefetch = true;  // with reshard: the next block's weights are gathered while one runs
 };
 
 struct MemoryEstimate {

@@ -9,11 +9,6 @@
 namespace gimbal {
 namespace {
 
-std::size_t embedding_of(const ModelDesc& model) {
-  const auto it = std::ranges::find(model.blocks, BlockKind::kTextEmbed, &BlockDesc::kind);
-  return static_cast<std::size_t>(it - model.blocks.begin());
-}
-
 /// Counts the bytes of one rank.
 class RankBytes {
  public:
@@ -22,7 +17,7 @@ class RankBytes {
         setting_(setting),
         work_(work),
         own_work_(1.0 / (setting.sp * setting.tp) * work),
-        embedding_(embedding_of(model)) {
+        embedding_(tied_embedding(model)) {
     GIMBAL_CHECK_EQ(setting.frozen.size(), model.blocks.size());
     GIMBAL_CHECK_EQ(setting.levels.size(), model.blocks.size());
     needs_ = gradient_needs(model, setting.frozen);
@@ -31,13 +26,8 @@ class RankBytes {
     for (const MemorySetting::Stage& stage : stages_) {
       for (std::size_t i = stage.begin; i < stage.end; ++i) held_blocks_.push_back(i);
     }
-    const bool has_head = std::ranges::any_of(
-        held_blocks_, [&](std::size_t i) { return model.blocks[i].kind == BlockKind::kTextHead; });
-    // A tied head on another rank than the embedding has a copy.
-    if (has_head && model.tied_embeddings && embedding_ < model.blocks.size() &&
-        std::ranges::find(held_blocks_, embedding_) == held_blocks_.end()) {
-      held_blocks_.push_back(embedding_);
-    }
+    tied_ = tied_use(model, held_blocks_);
+    if (tied_ == TiedUse::kCopy) held_blocks_.push_back(embedding_);
     for (const std::size_t i : held_blocks_) {
       copies_ += parameters(i) * setting.compute_bytes;
       if (!setting.frozen[i]) gradients_ += parameters(i) * setting.master_bytes;
@@ -113,9 +103,22 @@ class RankBytes {
 
   double saved_bytes(std::size_t block) const {
     if (!has_backward(block)) return 0;
-    return rank_saved_values(model_.blocks[block], work_, setting_.levels[block], setting_.sp,
-                             setting_.tp) *
-           setting_.compute_bytes;
+    const double values = rank_saved_values(model_.blocks[block], work_, setting_.levels[block],
+                                            setting_.sp, setting_.tp);
+    return (values + kept_head_gradient(block)) * setting_.compute_bytes;
+  }
+
+  /// Values of the head's weight, its rows cut over tp.
+  double head_weight(std::size_t head) const {
+    return static_cast<double>(model_.vocab_size) / setting_.tp *
+           model_.blocks.at(head - 1).output_values_per_row;
+  }
+  /// Of the weight's gradient that a head keeps from its forward, which makes it, to its backward.
+  /// Where backward is split (ZB-H1) the input gradients follow at once and free it: no micro-batch
+  /// under way has it besides the one that runs.
+  double kept_head_gradient(std::size_t block) const {
+    const bool keeps = model_.blocks[block].kind == BlockKind::kTextHead && weights_trained(block);
+    return keeps && !setting_.split_backward ? head_weight(block) : 0;
   }
 
   /// The last block of a stage keeps its result as long as its graph; elsewhere it is the next
@@ -177,7 +180,7 @@ class RankBytes {
   }
 
   /// The head computes a few rows of logits at a time, in the compute dtype and in float32, and
-  /// adds up the weight's gradient in float32 (nn/linear_cross_entropy.cpp).
+  /// adds up the weight's gradient in float32 (nn/chunked_loss.cpp). Without what saved_bytes has.
   double head_forward_bytes(std::size_t head) const {
     const double wide = std::max(setting_.compute_bytes, 4);
     const double both = setting_.compute_bytes < 4 ? setting_.compute_bytes + wide : wide;
@@ -188,8 +191,8 @@ class RankBytes {
     double bytes = rows * vocab * both;
     if (!weights_trained(head)) return bytes;
     // The sum and the product that is added to it, in the compute dtype and as float32.
-    const double weight = vocab * model_.blocks.at(head - 1).output_values_per_row;
-    bytes += weight * (wide + both);
+    const double weight = head_weight(head);
+    bytes += weight * (wide + both) - kept_head_gradient(head) * setting_.compute_bytes;
     // The product reads the logits transposed.
     if (setting_.compute_bytes == 4 &&
         gemm_copies_transposed(static_cast<std::int64_t>(vocab),
@@ -204,22 +207,30 @@ class RankBytes {
   double sharded_bytes(std::size_t block) const {
     if (setting_.dp_shard == 1) return 0;
     const double compute = setting_.compute_bytes, master = setting_.master_bytes;
+    // With one backward the gradient of a weight that embedding and head share waits from the
+    // head's to the embedding's; the head has none of its own then.
+    const bool tied_waits = tied_ == TiedUse::kBoth && !setting_.reshard;
     const auto gradient = [&](std::size_t i) {
-      return weights_trained(i) ? used_parameters(i) * master : 0;
+      return weights_trained(i) ? (tied_waits ? parameters(i) : used_parameters(i)) * master : 0;
     };
+    const double waiting = tied_waits && block > embedding_ && !setting_.frozen[embedding_]
+                               ? parameters(embedding_) * master
+                               : 0;
     // The block that backward has run before this one, whose gradient is being reduced.
     const bool has_next = is_own(block + 1);
     double copies = copies_, gradients = gradients_;
     if (setting_.reshard) {
       const double before = block > 0 && is_own(block - 1) ? used_parameters(block - 1) : 0;
       const double behind = has_next ? used_parameters(block + 1) : 0;
-      copies = std::min(copies, (used_parameters(block) + std::max(before, behind)) * compute);
+      const double ahead = setting_.prefetch ? std::max(before, behind) : 0;
+      copies = std::min(copies, (used_parameters(block) + ahead) * compute);
     }
     if (setting_.reshard || setting_.micro_batches == 1) {
       // With what arrives from the other ranks.
       const double arriving = 2 - 1.0 / setting_.dp_shard;
-      gradients = std::min(gradients * arriving,
-                           gradient(block) + (has_next ? arriving * gradient(block + 1) : 0));
+      gradients =
+          std::min(gradients * arriving,
+                   waiting + gradient(block) + (has_next ? arriving * gradient(block + 1) : 0));
     }
     return copies + gradients;
   }
@@ -232,7 +243,8 @@ class RankBytes {
   const ModelDesc& model_;
   const MemorySetting& setting_;
   WorkSize work_, own_work_;  // of the pack; of this rank
-  std::size_t embedding_;
+  std::size_t embedding_;     // tied_embedding
+  TiedUse tied_ = TiedUse::kPlain;
   std::vector<GradientNeed> needs_;
   std::vector<MemorySetting::Stage> stages_;
   std::vector<std::size_t> held_blocks_;  // whose parameters it has

@@ -1,10 +1,10 @@
 #include "gimbal/schedule/validate.h"
 
-#include <algorithm>
 #include <cstdint>
-#include <functional>
+#include <utility>
 
 #include "gimbal/base/error.h"
+#include "gimbal/schedule/in_flight.h"
 #include "gimbal/schedule/text.h"
 
 namespace gimbal {
@@ -34,7 +34,7 @@ class ScheduleChecker {
     find_missing();
     // The order is only worth running when each action is there once.
     if (check_.problems.empty()) run_all();
-    if (check_.problems.empty()) count_in_flight();
+    if (check_.problems.empty()) check_.in_flight = most_in_flight(schedule_);
     return std::move(check_);
   }
 
@@ -186,21 +186,6 @@ class ScheduleChecker {
     }
   }
 
-  void count_in_flight() {
-    check_.in_flight.assign(static_cast<std::size_t>(schedule_.num_stages), 0);
-    std::vector<int> held(check_.in_flight.size(), 0);
-    for (const std::vector<Action>& actions : schedule_.ranks) {
-      for (const Action& action : actions) {
-        const auto stage = static_cast<std::size_t>(action.stage);
-        if (action.kind == ActionKind::kForward) {
-          check_.in_flight[stage] = std::max(check_.in_flight[stage], ++held[stage]);
-        } else if (action.kind != ActionKind::kBackwardInput) {
-          --held[stage];
-        }
-      }
-    }
-  }
-
   const Schedule& schedule_;
   ScheduleCheck check_;
   std::vector<std::uint8_t> seen_;
@@ -209,30 +194,5 @@ class ScheduleChecker {
 }  // namespace
 
 ScheduleCheck check_schedule(const Schedule& schedule) { return ScheduleChecker(schedule).run(); }
-
-std::vector<std::vector<int>> fullest_moments(const Schedule& schedule, int rank) {
-  std::vector<int> held(static_cast<std::size_t>(schedule.num_stages / schedule.num_ranks));
-  std::vector<std::vector<int>> moments;
-  for (const Action& action : schedule.ranks[static_cast<std::size_t>(rank)]) {
-    int& count = held[static_cast<std::size_t>(action.stage / schedule.num_ranks)];
-    if (action.kind == ActionKind::kForward) {
-      ++count;
-      moments.push_back(held);
-    } else if (action.kind != ActionKind::kBackwardInput) {
-      --count;  // weight gradients need the activations to the end
-    }
-  }
-  const auto within = [](const std::vector<int>& a, const std::vector<int>& b) {
-    return std::ranges::equal(a, b, std::less_equal<>());
-  };
-  std::vector<std::vector<int>> fullest;
-  for (const std::vector<int>& moment : moments) {
-    if (std::ranges::any_of(fullest, [&](const auto& other) { return within(moment, other); }))
-      continue;
-    std::erase_if(fullest, [&](const auto& other) { return within(other, moment); });
-    fullest.push_back(moment);
-  }
-  return fullest;
-}
 
 }  // namespace gimbal

@@ -23,12 +23,15 @@ struct BlockSpan {
 ///
 /// kReshard: two gathered copies and two whole gradients, the largest of its blocks: those of the
 /// block in use, the copy that is gathered ahead and the gradient that is being reduced.
-/// kKeepWeights: all whole gradients; with one micro-batch, whose backward reduces them, two.
+/// kKeepWeights: all whole gradients; with one micro-batch, whose backward reduces them, two, and
+/// that of a weight which embedding and head share: it waits from the head to the embedding.
 RankState rank_state(const CostModel& costs, const std::vector<BlockSpan>& spans,
                      int micro_batches);
 
-/// The embedding whose weight a tied head uses, when a rank that has the head does not have it and
-/// holds a copy with its gradient and moments. num_blocks() where nothing is tied.
-std::size_t tied_embedding(const CostModel& costs);
+/// Whether all whole gradients of a rank wait for the last backward of a step.
+bool gradients_wait(const CostModel& costs, int micro_batches);
+/// What the block brings to every rank that has it, for the whole step: its state, and its whole
+/// gradient where gradients wait.
+Bytes lasting_bytes(const CostModel& costs, std::size_t block, int micro_batches);
 
 }  // namespace gimbal

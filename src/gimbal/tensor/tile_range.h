@@ -17,6 +17,5 @@ struct TileRange {
 using TileChoice = std::function<TileRange(std::int64_t num_tiles)>;
 
 inline TileRange all_tiles(std::int64_t num_tiles) { return {0, num_tiles}; }
-inline TileRange no_tiles(std::int64_t) { return {}; }
 
 }  // namespace gimbal

@@ -82,8 +82,12 @@ std::optional<fs::path> find_checkpoint(const std::vector<fs::path>& stages,
 
 fs::path choose_checkpoint(const std::vector<fs::path>& stages, const std::string& name) {
   if (name.empty()) {
-    const auto latest = find_latest_checkpoint(stages.back());
-    GIMBAL_USER_CHECK(latest, "run folder '", stages.back().string(),
+    const fs::path& folder = stages.back();
+    GIMBAL_USER_CHECK(!fs::exists(folder / "index.json"), "'", folder.string(),
+                      "' is a checkpoint, and not a run folder. Give the run folder, and this "
+                      "with --checkpoint.");
+    const auto latest = find_latest_checkpoint(folder);
+    GIMBAL_USER_CHECK(latest, "run folder '", folder.string(),
                       "' has no complete checkpoint to export");
     return *latest;
   }

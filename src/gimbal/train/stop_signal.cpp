@@ -20,7 +20,10 @@ void on_signal(int number) {
 }  // namespace
 
 void install_stop_signals() {
-  for (const int number : {SIGINT, SIGTERM, SIGUSR1}) std::signal(number, on_signal);
+  for (const int number : {SIGINT, SIGTERM, SIGUSR1}) {
+    // A shell has its background jobs ignore SIGINT: it is meant for another program.
+    if (std::signal(number, on_signal) == SIG_IGN) std::signal(number, SIG_IGN);
+  }
 }
 
 int stop_signal() { return static_cast<int>(g_received); }

@@ -5,7 +5,8 @@
 
 namespace gimbal {
 
-/// Installs the handlers for SIGINT, SIGTERM and SIGUSR1. A second SIGINT ends the process at once.
+/// Installs the handlers for SIGINT, SIGTERM and SIGUSR1, but for those that this process was
+/// started to ignore. A second SIGINT ends the process at once.
 void install_stop_signals();
 
 /// The signal that was received, or 0.

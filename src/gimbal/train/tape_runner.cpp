@@ -50,6 +50,11 @@ class TapeRunner::Observation {
     }
   }
 
+  void note_recompute(std::size_t block, bool begin) {
+    BlockPass& pass = passes_[block];
+    switch_to(begin ? &pass.recompute_seconds : &pass.backward_seconds);
+  }
+
   /// Null: time that nobody counts.
   void switch_to(double* figure) { block_clock_.switch_to(figure); }
 
@@ -111,6 +116,8 @@ std::vector<BlockPass> TapeRunner::run(const Batch& batch, PassMode mode) {
   tape.set_observer([&](std::size_t block, bool backward, bool begin) {
     observation.note(block, backward, begin);
   });
+  tape.set_recompute_observer(
+      [&](std::size_t block, bool begin) { observation.note_recompute(block, begin); });
   const PassContext context{batch, PassKind::kLoss, nullptr, loss_chunk_rows_};
   tape.forward(context);
   observation.switch_to(nullptr);
@@ -118,6 +125,7 @@ std::vector<BlockPass> TapeRunner::run(const Batch& batch, PassMode mode) {
   tape.backward(1.0 / std::max(1.0, num_targets), /*last=*/false);
   observation.switch_to(nullptr);
   tape.set_observer(nullptr);
+  tape.set_recompute_observer(nullptr);
   peak_bytes_ = observation.peak_bytes();
   return std::move(observation.passes());
 }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <future>
 
 #include "gimbal/base/error.h"
@@ -12,6 +11,7 @@
 #include "gimbal/base/file_lock.h"
 #include "gimbal/base/json.h"
 #include "gimbal/base/log.h"
+#include "gimbal/checkpoint/sharded/agree.h"
 #include "gimbal/checkpoint/sharded/publish.h"
 #include "gimbal/config/load.h"
 #include "gimbal/optim/lr_schedule.h"
@@ -19,11 +19,9 @@
 #include "gimbal/profile/machine.h"
 #include "gimbal/train/evaluate.h"
 #include "gimbal/train/export_run.h"
-#include "gimbal/train/layout/follow_plan.h"
-#include "gimbal/train/layout/step_warnings.h"
 #include "gimbal/train/optimizer_tensors.h"
 #include "gimbal/train/preflight.h"
-#include "gimbal/train/report/progress.h"
+#include "gimbal/train/report/run_output.h"
 #include "gimbal/train/stop_signal.h"
 
 namespace gimbal {
@@ -34,12 +32,6 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 }  // namespace
-
-struct Trainer::Output {
-  MetricsWriter metrics;
-  MetricsWriter samples;
-  Progress progress;
-};
 
 Trainer::Trainer(Recipe recipe, std::optional<Plan> plan, std::filesystem::path run_folder,
                  std::optional<std::filesystem::path> previous_run, Runtime& runtime)
@@ -76,16 +68,22 @@ Trainer::~Trainer() = default;
 
 TrainOutcome Trainer::run() {
   reset_peak_resident_bytes();  // of the stage before
-  if (runtime_.is_main()) {
+  run_together(*runtime_.comm, "run folder", [this] {
+    if (!runtime_.is_main()) return;
     make_folders(run_folder_);
     lock_ = std::make_unique<FileLock>(run_folder_ / ".lock",
                                        "run folder '" + run_folder_.string() + "'");
-  }
-  runtime_.comm->barrier("run folder");
+  });
   CheckpointRules rules;
   rules.keep_last = static_cast<std::size_t>(recipe_.checkpoint.keep_last);
   rules.keep_every = static_cast<std::uint64_t>(recipe_.checkpoint.keep_every);
   rules.background = recipe_.checkpoint.background;
+  // A run that goes on drops the lines of later steps: those of earlier ones have to be there.
+  rules.before_publishing = [folder = run_folder_] {
+    for (const char* name : {"samples.jsonl", "metrics.jsonl"}) {
+      if (std::filesystem::exists(folder / name)) sync_file(folder / name);  // not moved away
+    }
+  };
   writer_ = std::make_unique<CheckpointWriter>(run_folder_, *runtime_.comm,
                                                placement_.layout().mesh, rules);
   const auto latest = find_latest_checkpoint(run_folder_, *runtime_.comm);
@@ -109,29 +107,8 @@ TrainOutcome Trainer::run() {
   measure_peak();
   const std::vector<RankFacts> rank_facts = gather_rank_facts();
   const MemoryFit fit = find_fit();
-  if (runtime_.is_main()) {
-    std::filesystem::remove(run_folder_ / "summary.json");  // of a shorter run that goes on now
-    write_recipe_and_plan();
-    output_ =
-        std::make_unique<Output>(Output{MetricsWriter(run_folder_ / "metrics.jsonl", step_),
-                                        MetricsWriter(run_folder_ / "samples.jsonl", step_),
-                                        Progress(step_, total_steps_, recipe_.log.every_steps)});
-    RunSummary summary = make_summary();
-    summary.rank_facts = rank_facts;
-    summary.fit = fit;
-    log_info(to_text(summary));
-    if (!summary.fit.fits()) log_warning(fit_warning(summary.fit));
-    for (const std::string& note : layout_notes(recipe_.parallel, placement_.layout().mesh))
-      log_warning(note);
-    for (const std::string& warning :
-         step_warnings(recipe_.balance, placement_.layout(), plan_.has_value()))
-      log_warning(warning);
-    if (plan_) {
-      const std::string warning = plan_warning(*plan_, recipe_);
-      if (!warning.empty()) log_warning(warning);
-    }
-    output_->metrics.write(to_json(summary));
-  }
+  open_output();
+  if (output_) report_start(rank_facts, fit);
   TrainOutcome outcome = run_steps();
   const bool all_steps_done = outcome.signal == 0;
   if (all_steps_done) outcome.signal = finish();
@@ -145,6 +122,18 @@ TrainOutcome Trainer::run() {
                        "; run the same command again to go on"));
   }
   return outcome;
+}
+
+void Trainer::open_output() {
+  run_slow_together(*runtime_.comm, "logs of the run", [this] {
+    if (!runtime_.is_main()) return;
+    std::filesystem::remove(run_folder_ / "summary.json");  // of a shorter run that goes on now
+    write_recipe_and_plan();
+    output_ = std::make_unique<RunOutput>(
+        RunOutput{MetricsWriter(run_folder_ / "metrics.jsonl", step_),
+                  MetricsWriter(run_folder_ / "samples.jsonl", step_),
+                  Progress(step_, total_steps_, recipe_.log.every_steps)});
+  });
 }
 
 bool Trainer::is_complete() const {
@@ -188,6 +177,8 @@ int Trainer::run_step(BatchStream& stream, StepRunner& runner) {
   const auto start = std::chrono::steady_clock::now();
   const StepPlan plan = stream.next_plan();
   const double lr = recipe_.optimizer.lr * lr_factor(recipe_.optimizer, step_, total_steps_);
+  // Before the step: no step whose line cannot be written is ever counted or saved.
+  if (output_) output_->samples.write(samples_line(step_ + 1, plan));
   communication_.begin_step();
   StepResult result = runner.run(plan, stream, lr, writer_->failed());
   communication_.end_step();
@@ -217,97 +208,6 @@ void Trainer::save_after_error(const StepRunner& runner) {
   } catch (const std::exception& error) {
     log_warning(concat("step ", step_, " could not be saved: ", error.what()));
   }
-}
-
-void Trainer::finish_step(const StepPlan& plan, StepResult result, double lr, double seconds) {
-  elapsed_seconds_ += seconds;
-  if (first_finished_) {
-    ++timed_steps_;
-    timed_seconds_ += seconds;
-  }
-  first_finished_ = true;
-  WorkSize work;
-  for (const RankLoad& load : plan.loads) {
-    samples_seen_ += load.samples;
-    tokens_seen_ += load.tokens;
-    work = work + load.work;
-  }
-  loss_tokens_seen_ += plan.loss_tokens;
-  // Before the step's line of metrics: who reads that finds this.
-  if (output_) output_->samples.write(samples_line(step_, plan));
-  bad_steps_in_a_row_ = result.skipped ? bad_steps_in_a_row_ + 1 : 0;
-  if (result.skipped) {
-    note_skipped(result);
-    return;
-  }
-  if (!output_) return;
-  StepRecord record;
-  record.step = step_;
-  record.position = plan.position;
-  record.loss = result.loss;
-  record.lr = lr;
-  record.grad_norm = result.grad_norm;
-  record.seconds = seconds;
-  record.elapsed_seconds = elapsed_seconds_;
-  record.flops = training_flops(model_.desc, work, frozen_blocks_);
-  record.peak_flops = peak_flops_;
-  record.times = std::move(result.times);
-  record.loads = plan.loads;
-  record.data_ranks = placement_.data_ranks();
-  record.waste = plan.waste();
-  output_->metrics.write(to_json(record));
-  output_->progress.add(record);
-}
-
-void Trainer::note_skipped(const StepResult& result) {
-  std::string names;
-  for (const std::string& name : result.bad_samples) names += "\n  " + name;
-  const std::string message =
-      concat("step ", step_, " was skipped: loss ", result.loss, ", gradient norm ",
-             result.grad_norm, ". Samples in question:", names);
-  if (output_) {
-    output_->progress.break_line();
-    log_warning(message);
-    output_->metrics.write({{"kind", "skipped"},
-                            {"step", step_},
-                            {"loss", std::to_string(result.loss)},
-                            {"grad_norm", std::to_string(result.grad_norm)},
-                            {"samples", result.bad_samples}});
-  }
-  GIMBAL_USER_CHECK(bad_steps_in_a_row_ < recipe_.train.max_bad_steps, bad_steps_in_a_row_,
-                    " steps in a row had a loss or gradient that is not finite "
-                    "(train.max_bad_steps). The last one: ",
-                    message,
-                    "\nLower optimizer.lr, set optimizer.clip_norm, or look at the samples named.");
-}
-
-void Trainer::report_communication() {
-  if (runtime_.comm->size() == 1 || communication_.num_steps() == 0) return;
-  CommunicationReport report{step_, communication_.num_steps(), {}};
-  const std::string own = to_json(communication_.totals()).dump();
-  for (const std::string& text : all_gather_bytes(*runtime_.comm, own, "communication"))
-    report.ranks.push_back(comm_totals_from(Json::parse(text)));
-  if (!output_) return;
-  output_->progress.break_line();
-  output_->metrics.write(to_json(report));
-  log_info(to_text(report));
-}
-
-TrainingState Trainer::training_state() const {
-  TrainingState state;
-  state.step = static_cast<std::uint64_t>(step_);
-  state.stage = recipe_.name;
-  state.epoch = position_.epoch;
-  state.step_in_epoch = position_.step_in_epoch;
-  state.seed = static_cast<std::uint64_t>(recipe_.train.seed);
-  state.optimizer_steps = optimizer_.step_count();
-  state.samples = samples_seen_;
-  state.tokens = tokens_seen_;
-  state.elapsed_milliseconds = static_cast<std::uint64_t>(std::llround(1000 * elapsed_seconds_));
-  state.loss_tokens = loss_tokens_seen_;
-  state.dataset_fingerprint = dataset_.fingerprint();
-  state.recipe_fingerprint = order_fingerprint();
-  return state;
 }
 
 void Trainer::save() {

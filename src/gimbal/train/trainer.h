@@ -14,8 +14,8 @@
 #include "gimbal/train/layout/placement.h"
 #include "gimbal/train/report/communication.h"
 #include "gimbal/train/report/memory_fit.h"
-#include "gimbal/train/report/metrics.h"
 #include "gimbal/train/report/prediction.h"
+#include "gimbal/train/report/run_output.h"
 #include "gimbal/train/report/summary.h"
 #include "gimbal/train/step.h"
 
@@ -53,6 +53,10 @@ class Trainer {
   /// Collective.
   std::vector<RankFacts> gather_rank_facts();
   void write_recipe_and_plan() const;
+  /// Collective. The files that this rank writes while it trains. The logs end with step_ then.
+  void open_output();
+  /// With output: what the run is like, before its first step.
+  void report_start(const std::vector<RankFacts>& rank_facts, const MemoryFit& fit);
   /// True when the run folder holds the end of exactly this many steps.
   bool is_complete() const;
   void measure_peak();
@@ -116,9 +120,8 @@ class Trainer {
   std::int64_t resumed_step_ = -1;  // that this process has begun with
 
   std::unique_ptr<CheckpointWriter> writer_;
-  std::unique_ptr<FileLock> lock_;  // of the run folder, on rank 0
-  struct Output;                    // what rank 0 writes and prints
-  std::unique_ptr<Output> output_;
+  std::unique_ptr<FileLock> lock_;     // of the run folder, on rank 0
+  std::unique_ptr<RunOutput> output_;  // on rank 0
 };
 
 /// Runs the stages one after another, with their plans worked in, skipping those that are complete.

@@ -8,12 +8,15 @@
 #include "gimbal/base/error.h"
 #include "gimbal/base/file.h"
 #include "gimbal/base/json.h"
+#include "gimbal/base/log.h"
 #include "gimbal/config/enums.h"
 #include "gimbal/config/load.h"
 #include "gimbal/profile/machine.h"
 #include "gimbal/profile/memory.h"
-#include "gimbal/schedule/validate.h"
+#include "gimbal/schedule/in_flight.h"
 #include "gimbal/train/layout/follow_plan.h"
+#include "gimbal/train/layout/step_warnings.h"
+#include "gimbal/train/report/run_output.h"
 #include "gimbal/train/tape/block_levels.h"
 #include "gimbal/train/trainer.h"
 
@@ -31,6 +34,7 @@ MemorySetting Trainer::memory_setting() const {
   setting.tp = layout.mesh.tp;
   setting.dp_shard = layout.mesh.dp_shard;
   setting.reshard = layout.policy == StorePolicy::kReshard;
+  setting.prefetch = layout.prefetch;
   // A step of usual length: as many micro-batches as packs come to each data rank.
   const auto packs = static_cast<std::size_t>(recipe_.balance.packs_per_step);
   const auto ranks = static_cast<std::size_t>(layout.mesh.data_parallel());
@@ -120,6 +124,25 @@ RunSummary Trainer::make_summary() {
   summary.first_step = step_;
   summary.total_steps = total_steps_;
   return summary;
+}
+
+void Trainer::report_start(const std::vector<RankFacts>& rank_facts, const MemoryFit& fit) {
+  RunSummary summary = make_summary();
+  summary.rank_facts = rank_facts;
+  summary.fit = fit;
+  log_info(to_text(summary));
+  if (!fit.fits()) log_warning(fit_warning(fit));
+  if (!output_->samples.gap().empty()) log_warning(output_->samples.gap());
+  for (const std::string& note : layout_notes(recipe_.parallel, placement_.layout().mesh))
+    log_warning(note);
+  for (const std::string& warning :
+       step_warnings(recipe_.balance, placement_.layout(), plan_.has_value()))
+    log_warning(warning);
+  if (plan_) {
+    const std::string warning = plan_warning(*plan_, recipe_);
+    if (!warning.empty()) log_warning(warning);
+  }
+  output_->metrics.write(to_json(summary));
 }
 
 std::vector<RankFacts> Trainer::gather_rank_facts() {

@@ -1,4 +1,5 @@
-// How a trainer gets to its first step: packs, store, first weights or a checkpoint.
+// How a trainer gets to its first step: packs, store, first weights or a checkpoint, with the state
+// that a checkpoint has of it.
 #include <cmath>
 #include <map>
 
@@ -101,6 +102,23 @@ bool Trainer::resume(const std::optional<std::filesystem::path>& latest) {
   loss_tokens_seen_ = state.loss_tokens;
   if (runtime_.is_main()) log_info("resuming from " + latest->string());
   return true;
+}
+
+TrainingState Trainer::training_state() const {
+  TrainingState state;
+  state.step = static_cast<std::uint64_t>(step_);
+  state.stage = recipe_.name;
+  state.epoch = position_.epoch;
+  state.step_in_epoch = position_.step_in_epoch;
+  state.seed = static_cast<std::uint64_t>(recipe_.train.seed);
+  state.optimizer_steps = optimizer_.step_count();
+  state.samples = samples_seen_;
+  state.tokens = tokens_seen_;
+  state.elapsed_milliseconds = static_cast<std::uint64_t>(std::llround(1000 * elapsed_seconds_));
+  state.loss_tokens = loss_tokens_seen_;
+  state.dataset_fingerprint = dataset_.fingerprint();
+  state.recipe_fingerprint = order_fingerprint();
+  return state;
 }
 
 std::int64_t Trainer::count_total_steps() {

@@ -38,7 +38,7 @@ std::int64_t bytes_of_call(const StepCommunication& counted, const std::string& 
   for (const CommTotal& total : counted.totals()) {
     GIMBAL_CHECK(total.group == "dp_shard", "counted on ", total.group, ": ", total.call);
     GIMBAL_CHECK(total.calls == kCountedSteps * 4, "calls of ", total.call, ": ", total.calls);
-    GIMBAL_CHECK(total.wait_seconds >= 0 && total.wait_seconds < 60, "", total.wait_seconds);
+    GIMBAL_CHECK(total.wait_seconds >= 0, "negative: ", total.wait_seconds);
     if (total.call == call) bytes += total.bytes;
   }
   return bytes;

@@ -189,6 +189,13 @@ def test_inspect_shows_what_the_ranks_sent(tmp_path: Path, capsys: pytest.Captur
     assert json.loads(inspect(capsys, tmp_path / "run", "--json")[1])["communication"]["steps"] == 10
 
 
+def test_inspect_leaves_out_communication_of_another_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path, (1, 2, 1))
+    line = {"kind": "communication", "step": 10, "steps": 10, "mean": [1]}
+    (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert "communication of 10 steps" in inspect(capsys, tmp_path / "run")[1]
+
+
 def test_inspect_shows_version_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = tmp_path / "step-00000001"
     write_by_hand(checkpoint)

@@ -373,19 +373,32 @@ def test_nproc_passes_signals_on(installation: Installation, number: int) -> Non
     assert "Traceback" not in errors
 
 
-# From the first moments of `gimbal` and Python over torch's import to the ranks' own start.
-@pytest.mark.parametrize("delay", [0.0, 0.05, 0.15, 0.8, 2.5])
-def test_a_ctrl_c_while_a_job_starts_ends_it_with_one_line(installation: Installation, delay: float) -> None:
+def wait_until_held(process: subprocess.Popen[str], number: int) -> None:
+    """Until the process blocks that signal or handles it."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+        if (int(status["SigBlk"], 16) | int(status["SigCgt"], 16)) >> (number - 1) & 1:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+# From the first moments of `gimbal` (and of Python, once it has taken over) past torch's import to the ranks' own start.
+@pytest.mark.parametrize(("taken", "delay"), [(False, 0.0), (False, 0.05), (True, 0.0), (True, 0.15), (True, 0.8), (True, 2.5)])
+def test_a_ctrl_c_while_a_job_starts_ends_it_with_one_line(installation: Installation, taken: bool, delay: float) -> None:
     write_program(installation.bin / "gimbal-run", "#!/bin/sh\nexec sleep 60\n")
     (installation.folder / "tmp").mkdir()
     environment = os.environ | {"GIMBAL_PYTHON": sys.executable, "TMPDIR": str(installation.folder / "tmp")}
     words = [str(installation.bin / "gimbal"), "train", "r.yaml", "--nproc", "2", "--max-restarts", "3"]
     with subprocess.Popen(words, cwd=installation.folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        if taken:
+            wait_until_held(process, signal.SIGINT)
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
         errors = process.communicate(timeout=60)[1]
     # `gimbal` itself has nothing to say yet.
-    ends = {(130, "warning: stopped by SIGINT\n")} | ({(-signal.SIGINT, "")} if delay < 0.1 else set())
+    ends = {(130, "warning: stopped by SIGINT\n")} | (set() if taken else {(-signal.SIGINT, "")})
     assert (process.returncode, errors) in ends
     assert os.listdir(installation.folder / "tmp") == []
 

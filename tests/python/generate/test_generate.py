@@ -129,3 +129,8 @@ def test_broken_stage_list_is_named(tmp_path):
     (tmp_path / "stages.json").write_text("[")
     with pytest.raises(UserError, match="stages.json: not valid JSON"):
         model_folder(tmp_path)
+    # Who has a model needs no list.
+    (tmp_path / "hf").mkdir()
+    for folder in (tmp_path / "hf", tmp_path):
+        (folder / "config.json").write_text("{}")
+        assert model_folder(tmp_path) == folder

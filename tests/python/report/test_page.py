@@ -247,6 +247,12 @@ def test_a_run_of_one_process_has_no_tables_of_ranks(run):
     assert not {"Ranks", "Communication"} & set(outline(render(read_run(run))).headings)
 
 
+@pytest.mark.parametrize("mean", [[1], {"axis": "pp"}, "pp", 7])
+def test_communication_of_another_shape_is_left_out(run, mean):
+    append(run, {"kind": "communication", "step": 30, "steps": 30, "mean": mean})
+    assert "Communication" not in outline(render(read_run(run))).headings
+
+
 def test_lists_of_objects_are_flattened():
     assert text.flatten({"a": [{"b": 1}, {"b": [2, 3]}]}) == [("a.0.b", 1), ("a.1.b", "2, 3")]
 

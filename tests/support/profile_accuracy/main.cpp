@@ -83,7 +83,8 @@ constexpr Recompute kLevels[] = {Recompute::kKeep, Recompute::kFull};
 
 double pass_seconds(const std::vector<BlockPass>& pass) {
   double sum = 0;
-  for (const BlockPass& block : pass) sum += block.forward_seconds + block.backward_seconds;
+  for (const BlockPass& block : pass)
+    sum += block.forward_seconds + block.backward_seconds + block.recompute_seconds;
   return sum;
 }
 

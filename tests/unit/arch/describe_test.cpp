@@ -107,6 +107,14 @@ TEST(Describe, TextLayerKeepsWhatItsOperationsNeed) {
             2 * 64 + 4 * 160);
 }
 
+TEST(Describe, ProjectionsOfKeysAndValuesAreCountedWithTheirBiases) {
+  const auto counted = [](const std::string& type) {
+    return find_block(describe_model(small_text(type), "here"), "text.0").num_key_value_parameters;
+  };
+  EXPECT_EQ(counted("llama"), 2 * 64 * 32);
+  EXPECT_EQ(counted("qwen2"), 2 * 64 * 32 + 2 * 32);
+}
+
 TEST(Describe, VisionCutsSendTheRowsOfTheirPlace) {
   const WorkSize work{.text_rows = 100, .vision_rows = 3};
   const ModelDesc model = describe_model(small_internvl(), "here");

@@ -212,6 +212,12 @@ TEST(ModelDesc, TensorParallelRanksHaveSomeParametersWhole) {
   layer.num_uncut_parameters = 10;
   EXPECT_DOUBLE_EQ(rank_dense_parameters(layer, 1), 70);
   EXPECT_DOUBLE_EQ(rank_dense_parameters(layer, 4), 10 + 60 / 4.0);
+  // Keys and values of 2 heads go evenly onto 2 ranks, not onto 4.
+  layer.num_key_value_parameters = 20;
+  layer.parts[0].num_key_value_heads = 2;
+  EXPECT_DOUBLE_EQ(rank_dense_parameters(layer, 1), 70);
+  EXPECT_DOUBLE_EQ(rank_dense_parameters(layer, 2), 10 + 60 / 2.0);
+  EXPECT_DOUBLE_EQ(rank_dense_parameters(layer, 4), 10 + 20 + 40 / 4.0);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "gimbal/base/error.h"
 #include "gimbal/base/file.h"
 #include "gimbal/checkpoint/run_checkpoint.h"
+#include "gimbal/checkpoint/sharded/publish.h"
 #include "unit/base/names_in.h"
 #include "unit/base/temp_folder.h"
 #include "unit/checkpoint/mesh_shards.h"
@@ -82,6 +83,36 @@ TEST(CheckpointWriter, KnowsTheLastStepThatIsComplete) {
     writer.finish();
     GIMBAL_CHECK(writer.saved_step() == 2U, "the second is complete");
   });
+}
+
+TEST(CheckpointWriter, NothingIsVisibleBeforeWhatTheCallerPutsOnTheDisk) {
+  const TempFolder folder;
+  const MeshRank whole = filled_rank(mesh_parameters(), MeshShape{}, 0, 3);
+  CheckpointRules rules = rules_with(9);
+  int calls = 0;
+  for (const bool alone : {false, true}) {
+    const std::uint64_t step = alone ? 2 : 1;
+    const fs::path path = checkpoint_path(folder.path(), step);
+    const auto save = [&] {
+      return errors_of_ranks(1,
+                             [&](Comm& world) {
+                               CheckpointWriter writer(folder.path(), world, MeshShape{}, rules);
+                               if (alone)
+                                 return writer.save_alone(state_at(step), whole.shards,
+                                                          whole.optimizer);
+                               writer.save(state_at(step), whole.shards, whole.optimizer);
+                               writer.finish();
+                             })
+          .front();
+    };
+    rules.before_publishing = [] { throw UserError("the log is on a full disk"); };
+    EXPECT_EQ(save(), "the log is on a full disk");
+    EXPECT_FALSE(fs::exists(path));
+    rules.before_publishing = [&] { calls += fs::exists(path) ? 100 : 1; };
+    EXPECT_EQ(save(), "");
+    EXPECT_TRUE(fs::exists(path));
+  }
+  EXPECT_EQ(calls, 2);
 }
 
 TEST(CheckpointWriter, FilesAreAsDescribed) {

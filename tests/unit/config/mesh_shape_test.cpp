@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "gimbal/base/error.h"
 #include "unit/base/temp_folder.h"
 
@@ -29,6 +31,23 @@ TEST(MeshOfProcesses, ReplicasAreWhatIsLeft) {
   config.dp_replicate = 1;
   EXPECT_THAT(message_of<UserError>([&] { mesh_of_processes(config, 12); }),
               HasSubstr("is 6 processes, but this run has 12. Start it with --nproc 6"));
+}
+
+TEST(MeshOfProcesses, ProductsThatNoNumberHoldsAreRefused) {
+  ParallelConfig config;
+  config.pp = config.dp_shard = config.sp = config.tp = 65536;  // 2^64
+  const auto refused = [&] { mesh_of_processes(config, 1); };
+  EXPECT_THAT(message_of<UserError>(refused),
+              HasSubstr("parallel: pp 65536 x dp_shard 65536 x sp 65536 x tp 65536 makes more than "
+                        "1048576 processes; lower one of them"));
+  config = {};
+  config.pp = 4;
+  config.dp_replicate = std::int64_t{1} << 62;  // 2^64 processes
+  EXPECT_THAT(message_of<UserError>(refused), HasSubstr(" x dp_replicate 4611686018427387904 "
+                                                        "makes more than 1048576 processes"));
+  config.dp_replicate = 0;
+  config.tp = std::numeric_limits<std::int64_t>::max();
+  EXPECT_THAT(message_of<UserError>(refused), HasSubstr("makes more than 1048576 processes"));
 }
 
 TEST(HeadsObjection, IsEmptyForHeadsThatCanBeCut) {

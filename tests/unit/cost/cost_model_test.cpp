@@ -153,6 +153,29 @@ TEST(CostModel, RanksKeepWhatArchSaysBeyondTheirShare) {
   EXPECT_GT(four.saved(1, kWork, Recompute::kKeep), one.saved(1, kWork, Recompute::kKeep) / 4);
 }
 
+// 400 parameters of a projector that each rank has whole, 1,040 of a layer with 40 such.
+TEST(CostModel, FixedBytesAreDividedLikeTheWeights) {
+  ModelDesc model = text_model(1, {}, 100);
+  model.blocks.insert(model.blocks.begin(),
+                      testing::plain_block(BlockKind::kProjector, "projector", 400, 800, 5, 30, 8));
+  model.blocks[0].num_uncut_parameters = 400;
+  model.blocks[2].num_uncut_parameters = 40;
+  model.tied_embeddings = true;
+  const std::size_t head = model.blocks.size() - 1;
+  model.blocks[head].num_parameters = 0;
+  const CostModel one = costs_on(model, {}), four = costs_on(model, on_mesh({.tp = 4}));
+  for (const Recompute level : kLevels) {
+    const auto fixed = [&](const CostModel& costs, std::size_t block) {
+      return costs.backward_workspace(block, {}, level);
+    };
+    EXPECT_DOUBLE_EQ(fixed(one, 0), 2 * 400);
+    EXPECT_DOUBLE_EQ(fixed(four, 0), 2 * 400);
+    EXPECT_DOUBLE_EQ(fixed(four, 2), 2 * (40 + 1000 / 4.0));
+    EXPECT_GT(fixed(one, head), 0);
+    EXPECT_DOUBLE_EQ(fixed(four, head), fixed(one, head) / 4);
+  }
+}
+
 TEST(CostModel, SendsRowsToExpertsAndBack) {
   const LayerShape shape{.experts = 8, .experts_per_row = 2};
   const ModelDesc model = text_model(1, shape, 100);

@@ -94,6 +94,29 @@ TEST(Layout, PartsOfAllRanksAreTheWholeParameter) {
       }
 }
 
+// Memory is planned with what the description says of a rank's parameters.
+TEST(Layout, RanksHaveAsManyParametersAsTheDescriptionSays) {
+  for (Json config : all_configs()) {
+    // 4 heads and widths that 4 ranks share evenly, but for key-value heads.
+    Json& text = config.contains("text_config") ? config["text_config"] : config;
+    if (config.contains("vision_config")) config["vision_config"]["num_attention_heads"] = 4;
+    for (const int tp : {1, 2, 4})
+      for (const int num_kv_heads : {1, 2, 4}) {
+        text["num_key_value_heads"] = num_kv_heads;
+        for (int t = 0; t < tp; ++t) {
+          const Model rank = model_of_rank(config, tp, t);
+          for (std::size_t i = 0; i < rank.blocks.size(); ++i) {
+            std::int64_t count = 0;
+            for (const ParameterPtr& p : rank.blocks[i]->parameters()) count += p->numel();
+            EXPECT_EQ(static_cast<double>(count), rank_dense_parameters(rank.desc.blocks[i], tp))
+                << rank.type << " " << rank.blocks[i]->name() << ", tp " << tp << ", "
+                << num_kv_heads << " key-value heads";
+          }
+        }
+      }
+  }
+}
+
 TEST(Layout, CutsWholeHeadsAndKeepsSharedKeyHeadsWhole) {
   const auto find = [](const Model& model, const std::string& name) -> const Parameter& {
     for (const ParameterPtr& p : model.parameters())

@@ -49,7 +49,7 @@ TEST(DescribeRanks, SaysWhoIsDeadAndWhatTheOthersDo) {
   const RankReport report = describe_ranks(before, after, 0, 1.25);
   EXPECT_EQ(report.dead,
             "Rank 1 (pp 1; host h) has stopped or is stuck (killed, halted, or its machine or "
-            "network is down): no sign of life for 1.25 s; in its last one it reads. "
+            "network is down): no sign of life in 1.25 s of watching; in its last one it reads. "
             "Rank 3 has never given a sign of life. ");
   // Rank 5, which has failed, speaks for itself.
   EXPECT_EQ(report.others,
@@ -65,7 +65,8 @@ TEST(DescribeRanks, NamesOnlySomeOfMany) {
   EXPECT_THAT(text, HasSubstr("And 991 more ranks give no sign of life."));
 }
 
-HealthSetup setup_of(int rank, int size) {
+/// The period is short where a diagnosis does not need that the others write within two and a half.
+HealthSetup setup_of(int rank, int size, milliseconds period = milliseconds(100)) {
   HealthSetup setup;
   setup.rank = rank;
   setup.size = size;
@@ -73,14 +74,16 @@ HealthSetup setup_of(int rank, int size) {
   setup.store_address = "nowhere:1";
   setup.rank_zero_serves = false;
   setup.activity = [] { return "waits in barrier"; };
-  setup.period = milliseconds(100);
+  setup.period = period;
   return setup;
 }
 
+constexpr milliseconds kLongPeriod{400};
+
 TEST(Health, NamesARankThatNoLongerWrites) {
   const auto store = c10::make_intrusive<c10d::HashStore>();
-  Health first(setup_of(0, 3), store);
-  Health second(setup_of(1, 3), store);
+  Health first(setup_of(0, 3, kLongPeriod), store);
+  Health second(setup_of(1, 3, kLongPeriod), store);
   // Rank 2 has written once and is dead since then.
   const std::string sign = encode({5, LifeState::kRunning, "host far", "reads a picture"});
   store->set("health/2", std::vector<std::uint8_t>(sign.begin(), sign.end()));
@@ -118,8 +121,8 @@ TEST(Health, TellsTheOthersOfAFailure) {
 
 TEST(Health, ADeadRankExplainsWhatAnotherHasNoticed) {
   const auto store = c10::make_intrusive<c10d::HashStore>();
-  Health first(setup_of(0, 3), store);
-  Health second(setup_of(1, 3), store);
+  Health first(setup_of(0, 3, kLongPeriod), store);
+  Health second(setup_of(1, 3, kLongPeriod), store);
   EXPECT_EQ(first.diagnose("barrier failed"),
             "Rank 2 has never given a sign of life. "
             "Rank 1 (host h) lives; it waits in barrier. ");

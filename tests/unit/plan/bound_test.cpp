@@ -133,5 +133,40 @@ TEST(Bound, IsInfiniteWhenNothingFits) {
   EXPECT_TRUE(std::isinf(evaluator.quick_bound(candidate, packed).memory));
 }
 
+TEST(Bound, CountsTheWholeGradientsThatWait) {
+  PlanInput input = testing::small_input(4);
+  PackedWork packed;
+  WorkSize work;
+  work.text_rows = 2000;
+  work.vision_rows = 3;
+  packed.packs = {work};
+  packed.mean = packed.largest = work;
+  packed.samples_per_pack = 1;
+  Candidate candidate;
+  candidate.mesh.dp_shard = 4;
+  candidate.policy = ShardPolicy::kKeepWeights;
+  // Room for the state, the least that can be saved, and half of the gradients.
+  {
+    Evaluator evaluator(input);
+    const CostModel& costs = evaluator.costs(candidate.mesh, candidate.policy);
+    Bytes least = 0, gradients = 0;
+    for (std::size_t i = 0; i < costs.num_blocks(); ++i) {
+      Bytes saved = costs.saved(i, work, Recompute::kKeep);
+      for (const Recompute level : costs.levels(i))
+        saved = std::min(saved, costs.saved(i, work, level));
+      least += costs.state_bytes(i) + saved;
+      gradients += costs.whole_gradient_bytes(i);
+    }
+    ASSERT_GT(gradients, 0);
+    input.memory_bytes = input.profile.reserved_bytes + least + gradients / 2;
+  }
+  for (const int micro_batches : {1, 2}) {
+    Evaluator evaluator(input);
+    candidate.schedule = {PipelineKind::kOneFOneB, 1, 1, micro_batches};
+    candidate.packs_per_step = static_cast<std::uint64_t>(4 * micro_batches);
+    EXPECT_EQ(std::isinf(evaluator.quick_bound(candidate, packed).memory), micro_batches > 1);
+  }
+}
+
 }  // namespace
 }  // namespace gimbal

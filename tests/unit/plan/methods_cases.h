@@ -34,12 +34,21 @@ struct CutCase {
   CutProblem problem;
 };
 
+/// One device per stage; a byte per parameter.
+inline CostSettings plain_settings() {
+  CostSettings settings;
+  settings.state = {.master = 0, .compute = 1, .gradient = 0, .moments = 0};
+  return settings;
+}
+
 /// Levels: keep, attention, mlp and full for layers. Backward takes twice the forward's time;
 /// recompute a third, two thirds or all of it.
 inline CutCase cut_case(const std::vector<BlockCase>& blocks, int num_stages, Bytes capacity,
-                        std::vector<int> in_flight = {}, int micro_batches = 8) {
+                        std::vector<int> in_flight = {}, int micro_batches = 8,
+                        CostSettings settings = plain_settings(), bool tied = false) {
   ModelDesc model;
   model.type = "test";
+  model.tied_embeddings = tied;
   ProfileTable profile;
   profile.origin = "measured";
   profile.hardware = "test";
@@ -82,9 +91,7 @@ inline CutCase cut_case(const std::vector<BlockCase>& blocks, int num_stages, By
     profile.blocks[desc.cost_class] = cost;
     model.blocks.push_back(std::move(desc));
   }
-  CostSettings settings;
   settings.frozen.assign(blocks.size(), false);
-  settings.state = {.master = 0, .compute = 1, .gradient = 0, .moments = 0};
   CutCase result;
   result.costs = std::make_unique<CostModel>(std::move(model), std::move(profile), settings);
   CutProblem& problem = result.problem;

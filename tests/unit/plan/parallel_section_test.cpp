@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "gimbal/config/enums.h"
+#include "gimbal/schedule/schedule.h"
+
 namespace gimbal {
 namespace {
 
@@ -88,8 +91,10 @@ TEST_F(ParallelSection, ChoicesWithoutEffectAreNoConflict) {
 
 TEST_F(ParallelSection, SchedulesHaveTheSameNamesOnBothSides) {
   for (const PipelineChoice choice : {PipelineChoice::kGpipe, PipelineChoice::kOneFOneB,
-                                      PipelineChoice::kInterleaved, PipelineChoice::kZeroBubble})
+                                      PipelineChoice::kInterleaved, PipelineChoice::kZeroBubble}) {
+    EXPECT_STREQ(enum_name(choice), pipeline_name(pipeline_kind_of(choice)));
     EXPECT_EQ(pipeline_choice_of(pipeline_kind_of(choice)), choice);
+  }
 }
 
 }  // namespace

@@ -119,6 +119,9 @@ TEST(Memory, GatheredWeightsAndWholeGradientsCountForThePeak) {
   // The block's values, and those of the one that is gathered ahead.
   EXPECT_EQ(beside(true, 2, none), (200 + 100) * 4);
   EXPECT_EQ(beside(true, 2, {false, false, true}), 200 * 4);
+  setting.prefetch = false;
+  EXPECT_EQ(beside(true, 2, none), (100 + 100) * 4);
+  EXPECT_EQ(beside(false, 2, none), (300 + 300) * 4);
 }
 
 TEST(Memory, AGradientThatIsReducedCountsWithWhatArrives) {
@@ -202,6 +205,70 @@ TEST(Memory, ATiedHeadOnAnotherRankHasItsCopy) {
   EXPECT_EQ(estimate.parameter_bytes, 100 * 4);
   EXPECT_EQ(estimate.gradient_bytes, 100 * 4);
   EXPECT_EQ(estimate.optimizer_bytes, 100 * 8);
+}
+
+TEST(Memory, ATiedGradientWaitsFromTheHeadToTheEmbedding) {
+  ModelDesc model = three_blocks();
+  model.blocks[0].kind = BlockKind::kTextEmbed;
+  model.blocks[0].num_parameters = 1000;
+  // The peak is in the block behind the embedding.
+  model.blocks[1].parts[0].saved_values_per_row = 105;
+  model.vocab_size = 10;
+  BlockDesc head;
+  head.kind = BlockKind::kTextHead;
+  head.parts.resize(1);
+  model.blocks.push_back(head);
+  const WorkSize work = 10 * kWork;
+  const auto beside = [&](bool reshard, int micro_batches) {
+    MemorySetting setting;
+    setting.frozen.assign(4, false);
+    setting.levels.assign(4, Recompute::kKeep);
+    const double alone = peak_activation_bytes(model, work, setting);
+    setting.dp_shard = 2;
+    setting.reshard = reshard;
+    setting.micro_batches = micro_batches;
+    return (peak_activation_bytes(model, work, setting) - alone) / 4;
+  };
+  // Gradients of the block and of the one behind it, with what arrives of that.
+  constexpr double kTwoBlocks = 100 + 1.5 * 100;
+  for (const bool tied : {false, true}) {
+    model.tied_embeddings = tied;
+    // The one backward of a step: all values, and the embedding's gradient.
+    EXPECT_EQ(beside(false, 1), 1200 + kTwoBlocks + (tied ? 1000 : 0));
+    // All gradients wait, or none does.
+    EXPECT_EQ(beside(false, 2), 1200 + 1200);
+    EXPECT_EQ(beside(true, 1), 1100 + kTwoBlocks);
+  }
+}
+
+TEST(Memory, AHeadKeepsItsWeightsGradientForEachMicroBatchUnderWay) {
+  ModelDesc model = three_blocks();
+  model.vocab_size = 1000;
+  BlockDesc head;
+  head.kind = BlockKind::kTextHead;
+  head.parts.resize(1);
+  head.parts[0].input_values_per_row = head.parts[0].saved_values_per_row = 2;
+  model.blocks.push_back(head);
+  MemorySetting setting;
+  setting.frozen.assign(4, false);
+  setting.levels.assign(4, Recompute::kKeep);
+  setting.loss_chunk_rows = 4;
+  setting.pp = 2;
+  setting.stages = {{3, 4}};
+  setting.held = {{3}};
+  WorkSize work = kWork;
+  work.loss_rows = 6;
+  constexpr double kSaved = 6 * 2, kWeight = 1000 * 2, kLogits = 4 * 1000, kMessages = 3 * 20;
+  // In the last of three forwards: the product that is added to its sum, and its logits.
+  EXPECT_EQ(peak_activation_bytes(model, work, setting),
+            (3 * (kSaved + kWeight) + kWeight + kLogits + kMessages) * 4);
+  // Input gradients follow at once: what waits for weight gradients has none.
+  setting.split_backward = true;
+  EXPECT_EQ(peak_activation_bytes(model, work, setting),
+            (3 * kSaved + 2 * kWeight + kLogits + kMessages) * 4);
+  setting.split_backward = false;
+  setting.frozen[3] = true;
+  EXPECT_EQ(peak_activation_bytes(model, work, setting), (3 * kSaved + kLogits + kMessages) * 4);
 }
 
 TEST(Memory, PeakMayBeInTheHead) {

@@ -7,6 +7,7 @@
 
 #include "balance/check_cases.h"
 #include "gimbal/base/error.h"
+#include "gimbal/schedule/in_flight.h"
 #include "gimbal/schedule/text.h"
 #include "schedule/schedule_shapes.h"
 

@@ -53,28 +53,64 @@ TEST(RankState, KeptWeightsHaveWholeGradientsUntilTheLastBackward) {
   EXPECT_EQ(rank_state(costs_of(small_model(), ShardPolicy::kKeepWeights, 1), all, 4).gathered, 0);
 }
 
-TEST(RankState, ATiedHeadOnAnotherRankHasItsCopy) {
+/// By the rule, of a rank that holds these blocks; `waiting`: whose gradients wait.
+Bytes bytes_of(const CostModel& costs, const std::vector<std::size_t>& blocks,
+               const std::vector<std::size_t>& waiting) {
+  Bytes bytes = 0;
+  std::vector<Bytes> copies(2), gradients(2);
+  for (const std::size_t i : blocks) {
+    bytes += costs.state_bytes(i);
+    copies.push_back(costs.gathered_bytes(i));
+    const bool waits = std::ranges::find(waiting, i) != waiting.end();
+    if (waits) bytes += costs.whole_gradient_bytes(i);
+    gradients.push_back(waits ? 0 : costs.whole_gradient_bytes(i));
+  }
+  std::sort(copies.rbegin(), copies.rend());
+  std::sort(gradients.rbegin(), gradients.rend());
+  return bytes + copies[0] + copies[1] + gradients[0] + gradients[1];
+}
+
+TEST(RankState, ATiedEmbeddingCountsWhereTheHeadIs) {
   ModelDesc model = small_model();
   const std::size_t head = model.blocks.size() - 1;
   model.blocks[head].num_parameters = 0;
   std::size_t embedding = 0;
   while (model.blocks[embedding].kind != BlockKind::kTextEmbed) ++embedding;
-  const auto bytes_with = [&](bool tied, const std::vector<BlockSpan>& spans) {
-    model.tied_embeddings = tied;
-    const CostModel costs = costs_of(model, ShardPolicy::kKeepWeights, 1);
-    return rank_state(costs, spans, 4).total();
-  };
-  const std::vector<BlockSpan> last{{embedding + 2, head + 1}};
-  model.tied_embeddings = true;
-  const CostModel costs = costs_of(model, ShardPolicy::kKeepWeights, 1);
-  EXPECT_EQ(tied_embedding(costs), embedding);
-  // Weights, gradient and moments.
-  EXPECT_DOUBLE_EQ(bytes_with(true, last) - bytes_with(false, last), costs.state_bytes(embedding));
-  EXPECT_GT(costs.state_bytes(embedding), 0);
-  // Not where the embedding is: on the same rank, or where there is no head.
-  const std::vector<BlockSpan> both{{0, embedding + 1}, {embedding + 2, head + 1}};
-  EXPECT_EQ(bytes_with(true, both), bytes_with(false, both));
-  EXPECT_EQ(bytes_with(true, {{0, head}}), bytes_with(false, {{0, head}}));
+  for (const ShardPolicy policy : {ShardPolicy::kReshard, ShardPolicy::kKeepWeights}) {
+    for (const int dp_shard : {1, 2}) {
+      for (const int micro_batches : {1, 4}) {
+        const bool keep = policy == ShardPolicy::kKeepWeights;
+        SCOPED_TRACE(::testing::Message() << (keep ? "keep" : "reshard") << ", dp_shard "
+                                          << dp_shard << ", " << micro_batches);
+        const auto bytes_with = [&](bool tied, const std::vector<BlockSpan>& spans) {
+          model.tied_embeddings = tied;
+          return rank_state(costs_of(model, policy, dp_shard), spans, micro_batches).total();
+        };
+        model.tied_embeddings = true;
+        const CostModel costs = costs_of(model, policy, dp_shard);
+        EXPECT_EQ(tied_embedding(costs.model()), embedding);
+        // On another rank: a copy with weights, gradient and moments.
+        const std::vector<BlockSpan> last{{embedding + 2, head + 1}};
+        std::vector<std::size_t> held{embedding};
+        for (std::size_t i = embedding + 2; i <= head; ++i) held.push_back(i);
+        const bool all_wait = keep && micro_batches > 1;
+        const std::vector<std::size_t> none;
+        EXPECT_DOUBLE_EQ(bytes_with(true, last), bytes_of(costs, held, all_wait ? held : none));
+        EXPECT_GE(bytes_with(true, last) - bytes_with(false, last), costs.state_bytes(embedding));
+        EXPECT_GT(costs.state_bytes(embedding), 0);
+        // On the rank of the embedding: no copy, but the one backward of a step keeps its gradient.
+        const std::vector<BlockSpan> both{{0, embedding + 1}, {embedding + 2, head + 1}};
+        for (std::size_t i = 0; i < embedding; ++i) held.push_back(i);
+        const std::vector<std::size_t> tied_one{embedding};
+        const std::vector<std::size_t>& waiting = all_wait ? held : keep ? tied_one : none;
+        EXPECT_DOUBLE_EQ(bytes_with(true, both), bytes_of(costs, held, waiting));
+        EXPECT_EQ(bytes_with(true, both) > bytes_with(false, both),
+                  keep && dp_shard > 1 && micro_batches == 1);
+        // Nothing where there is no head.
+        EXPECT_EQ(bytes_with(true, {{0, head}}), bytes_with(false, {{0, head}}));
+      }
+    }
+  }
 }
 
 TEST(RankState, TheSimulationsPeakHasTheTiedCopy) {
@@ -90,7 +126,7 @@ TEST(RankState, TheSimulationsPeakHasTheTiedCopy) {
     StageLayout layout = testing::even_layout(costs.num_blocks(), 2);
     layout.stage_begin[1] = costs.num_blocks() - 2;
     peaks.push_back(simulate_step({&costs, &layout, &schedule, work}).peak_bytes);
-    if (tied) copy = costs.state_bytes(tied_embedding(costs));
+    if (tied) copy = costs.state_bytes(tied_embedding(model));
   }
   EXPECT_EQ(peaks[0][0], peaks[1][0]);
   EXPECT_DOUBLE_EQ(peaks[1][1] - peaks[0][1], copy);

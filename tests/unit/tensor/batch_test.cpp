@@ -30,6 +30,8 @@ using testing::values_of;
 
 constexpr std::uint32_t kI = kImageToken;
 
+TileRange read_no_tiles(std::int64_t) { return {}; }
+
 // Sample 0: text. Sample 1: a picture of one tile, a question, an embedded picture of 3 tiles (2 x
 // 1 and thumbnail), an answer.
 class CollateTest : public ::testing::Test {
@@ -98,7 +100,7 @@ TEST_F(CollateTest, CountsTilesAndKeepsRowsOnTheHost) {
   EXPECT_FALSE(whole.image_rows.empty() || whole.loss_rows.empty());
   // Without pixels everything else is the same, and no picture is opened.
   std::filesystem::remove(dataset.media_path(picture_));
-  const Batch blind = collate(dataset, processor, std::array{1U, 0U}, no_tiles);
+  const Batch blind = collate(dataset, processor, std::array{1U, 0U}, read_no_tiles);
   EXPECT_THAT(blind.pixels_ICYX.sizes().vec(), ElementsAre(0, 3, 16, 16));
   EXPECT_EQ(blind.num_tiles, 4);
   EXPECT_EQ(blind.image_rows, whole.image_rows);

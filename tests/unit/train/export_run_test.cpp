@@ -119,6 +119,9 @@ TEST(ExportRun, NamesWhatItCannotExport) {
   expect_words(refused("step-00000009", folder / "hf"), "which has nothing");
   const Model model = make_model(kExportConfig, "test");
   const fs::path checkpoint = save_model(folder / "run", parameters_of(model));
+  expect_words(
+      message_of<UserError>([&] { export_run(checkpoint, "", folder / "hf"); }),
+      "'" + checkpoint.string() + "' is a checkpoint, and not a run folder. Give the run folder");
   const std::string where = (folder / "run/checkpoints").string();
   expect_words(refused("step-00000009", folder / "hf"),
                "--checkpoint 'step-00000009' is not in '" + where + "', which has step-00000004");

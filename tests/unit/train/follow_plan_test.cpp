@@ -122,6 +122,21 @@ TEST_F(FollowPlan, AdviceNamesTheOptionsOfAPlanThatFits) {
               AllOf(HasSubstr("Remove these keys"), Not(HasSubstr("gimbal plan"))));
 }
 
+TEST_F(FollowPlan, AdviceOnAxesNamesDevicesThatTheyMake) {
+  plan.mesh = {.pp = 2, .dp_replicate = 2};
+  plan.layout.stage_begin = {0, block("text.0"), model.blocks.size()};
+  EXPECT_THAT(refused("parallel: {pp: 1}"), HasSubstr("RECIPE --devices 4 --pp 1`."));
+  EXPECT_THAT(refused("parallel: {pp: 8}"), HasSubstr("RECIPE --pp 8`, and train with --nproc 8."));
+  EXPECT_THAT(refused("parallel: {pp: 1, dp_replicate: 2}"),
+              HasSubstr("RECIPE --pp 1`, and train with --nproc 2."))
+      << "no other axis is left for the rest";
+  EXPECT_THAT(refused("parallel: {pp: 1, dp_replicate: 4}"),
+              HasSubstr("RECIPE --devices 4 --pp 1 --dp-replicate 4`."));
+  // The plan reads the recipe's file, not this command line.
+  EXPECT_THAT(refused("", {"parallel.pp=4", "parallel.dp_replicate=2"}),
+              HasSubstr("RECIPE --pp 4 --dp-replicate 2`, and train with --nproc 8."));
+}
+
 TEST_F(FollowPlan, StartsOfStagesAreHeldAgainstThePlans) {
   plan.mesh.pp = 2;
   plan.layout.stage_begin = {0, block("text.0"), model.blocks.size()};

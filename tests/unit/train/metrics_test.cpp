@@ -23,6 +23,24 @@ TEST(MetricsWriter, ResumeDropsLaterStepsAndBrokenLines) {
             "{\"kind\":\"summary\"}\n{\"step\":1}\n{\"step\":2}\n{\"again\":true,\"step\":3}\n");
 }
 
+TEST(MetricsWriter, ALogThatEndsBeforeTheResumeStepHasAGap) {
+  const testing::TempFolder folder;
+  const auto path = folder.path() / "samples.jsonl";
+  EXPECT_EQ(MetricsWriter(path, 3).gap(), "") << "there was none";
+  EXPECT_EQ(MetricsWriter(path, 3).gap(),
+            concat("'", path.string(),
+                   "' has no step, and the run goes on after step 3: the lines between are lost"));
+  write_file_atomic(path, "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
+  EXPECT_EQ(MetricsWriter(path, 3).gap(), "");
+  EXPECT_EQ(MetricsWriter(path, 2).gap(), "");
+  EXPECT_EQ(MetricsWriter(path, 4).gap(),
+            concat("'", path.string(),
+                   "' ends with step 2, and the run goes on after step 4: the lines between are "
+                   "lost"));
+  EXPECT_EQ(MetricsWriter(path, 0).gap(), "") << "a run from its begin";
+  EXPECT_EQ(read_file(path), "");
+}
+
 TEST(SamplesLine, NamesTheSamplesOfEachDataRankAndMicroBatch) {
   StepPlan plan;
   plan.position = {2, 5};

@@ -131,7 +131,10 @@ TEST_F(RunLayouts, GivenStartsAreTaken) {
                                     "vision.0 .. vision.1, projector, text.embed, text.0 .. "
                                     "text.1, text.norm, text.head"));
   config.stage_starts = {model.blocks.front().name};
-  EXPECT_THAT(refused(2), HasSubstr("must come after the start of the stage before"));
+  EXPECT_THAT(refused(2), HasSubstr("'vision.embed' is the first block, where the first stage"));
+  config.pp = 3;
+  config.stage_starts = {"text.1", "text.0"};
+  EXPECT_THAT(refused(3), HasSubstr("must come after the start of the stage before"));
   config.stage_starts.clear();
   config.pp = 64;
   EXPECT_THAT(refused(64), HasSubstr("64 stages are more than the model's"));

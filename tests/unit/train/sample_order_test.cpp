@@ -48,6 +48,21 @@ TEST(SampleOrder, SlotsThatFollowTheStepAreNoChangeOfTheirOwn) {
   EXPECT_EQ(changes(changed, slots), "\n  balance.packs_per_slot is 2; the run began with 4");
 }
 
+TEST(SampleOrder, StepsAndSlotsThatBothChangeAreBothNamed) {
+  Recipe began, changed;
+  began.balance.packs_per_step = 4;
+  began.balance.packs_per_slot = 2;
+  changed.balance.packs_per_step = 8;
+  changed.balance.packs_per_slot = 4;
+  EXPECT_EQ(changes(began, changed),
+            "\n  balance.packs_per_step is 8; the run began with 4"
+            "\n  balance.packs_per_slot is 4; the run began with 2");
+  changed.balance.packs_per_slot = 8;
+  EXPECT_EQ(changes(began, changed),
+            "\n  balance.packs_per_step is 8; the run began with 4"
+            "\n  balance.packs_per_slot is 8; the run began with 2");
+}
+
 TEST(SampleOrder, WeightsAndPatternsAreNamed) {
   Recipe weighted;
   weighted.data.weights = {{"a b", 2}, {"c", 0.5}};

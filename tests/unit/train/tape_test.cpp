@@ -211,6 +211,27 @@ TEST_F(TapeTest, ObserverSeesEveryBlockOnce) {
             (std::vector<std::string>{"F0", "F1", "F2", "F3", "F4", "F5", "B5", "B4", "B3", "B2"}));
 }
 
+TEST_F(TapeTest, RecomputeIsObservedWithinTheBackwardOfItsBlock) {
+  const Model model = toy::make_model();
+  const auto comm = make_single_comm();
+  const auto store = toy::make_store(model, *comm);
+  std::vector<Recompute> levels = keep(model);
+  levels[3] = Recompute::kFull;
+  Tape tape(model, *store, levels);
+  std::vector<std::string> seen;
+  tape.set_observer([&](std::size_t block, bool backward, bool begin) {
+    if (backward) seen.push_back(concat(begin ? "B" : "b", block));
+  });
+  tape.set_recompute_observer(
+      [&](std::size_t block, bool begin) { seen.push_back(concat(begin ? "R" : "r", block)); });
+  const Batch batch = toy::make_batch(12, 4, 1);
+  store->begin_step();
+  tape.forward({batch});
+  tape.backward(1.0, true);
+  EXPECT_EQ(seen, (std::vector<std::string>{"B5", "b5", "B4", "b4", "B3", "R3", "r3", "b3", "B2",
+                                            "b2", "B1", "b1", "B0", "b0"}));
+}
+
 TEST_F(TapeTest, BackwardFreesBlockByBlock) {
   Model model = toy::make_model();
   using Weak = c10::weak_intrusive_ptr<c10::TensorImpl>;

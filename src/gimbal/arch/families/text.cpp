@@ -133,6 +133,7 @@ BlockDesc text_layer(const TextArch& t, std::int64_t layer) {
                          (t.output_bias ? t.width : 0) + (t.qk_norm ? 2 * t.head_dim : 0);
   block.num_uncut_parameters =
       2 * t.width + (t.output_bias ? t.width : 0) + (t.qk_norm ? 2 * t.head_dim : 0);
+  block.num_key_value_parameters = 2 * t.width * kv + (t.qkv_bias ? 2 * kv : 0);
   block.parts.push_back(attention_part(t));
   block.output_values_per_row = static_cast<double>(t.width);
   block.tensor_reductions = 2;

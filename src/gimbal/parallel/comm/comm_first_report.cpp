@@ -1,6 +1,9 @@
 #include <algorithm>
 #include <cctype>
 #include <chrono>
+#include <exception>
+#include <future>
+#include <memory>
 #include <thread>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 #include <vector>
@@ -14,7 +17,6 @@ namespace gimbal {
 namespace {
 
 constexpr std::chrono::milliseconds kForRankZero{500};
-constexpr std::chrono::milliseconds kForTheAgent{2000};
 
 /// The error without "rank 3: " in front.
 std::string without_rank(const std::string& error) {
@@ -27,18 +29,36 @@ std::string without_rank(const std::string& error) {
   return is_number ? error.substr(colon + 2) : error;
 }
 
+/// The first rank, as text, that asks with this key. Waits for an answer without end.
+std::string first_to_ask(const LaunchInfo& launch, const std::string& key,
+                         std::chrono::milliseconds patience) {
+  const std::string own = std::to_string(launch.rank);
+  const auto store = connect_to_store(launch, patience);
+  const auto first = store->compareSet(key, {}, std::vector<std::uint8_t>(own.begin(), own.end()));
+  return {first.begin(), first.end()};
+}
+
 }  // namespace
 
-bool is_first_to_report(const LaunchInfo& launch, const std::string& error) noexcept {
+bool is_first_to_report(const LaunchInfo& launch, const std::string& error,
+                        std::chrono::milliseconds patience) noexcept {
   if (launch.world_size == 1 || !launch.agent_store) return true;
   try {
     // What all ranks meet should not look like the mistake of one.
     if (launch.rank != 0) std::this_thread::sleep_for(kForRankZero);
-    const std::string own = std::to_string(launch.rank);
-    const auto store = connect_to_store(launch, kForTheAgent);
-    const auto first = store->compareSet(concat("errors/", hash_name(without_rank(error))), {},
-                                         std::vector<std::uint8_t>(own.begin(), own.end()));
-    return std::string(first.begin(), first.end()) == own;
+    const std::string key = concat("errors/", hash_name(without_rank(error)));
+    // A call to an agent that is halted returns when that goes on.
+    const auto answer = std::make_shared<std::promise<std::string>>();
+    std::future<std::string> first = answer->get_future();
+    std::thread([answer, launch, key, patience] {
+      try {
+        answer->set_value(first_to_ask(launch, key, patience));
+      } catch (...) {
+        answer->set_exception(std::current_exception());
+      }
+    }).detach();
+    if (first.wait_for(patience) != std::future_status::ready) return true;
+    return first.get() == std::to_string(launch.rank);
   } catch (const std::exception&) {
     return true;  // twice is better than not at all
   }

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <charconv>
+#include <cmath>
 
 #include "gimbal/base/error.h"
 
@@ -74,9 +75,10 @@ RankReport describe_ranks(const std::vector<std::optional<LifeSign>>& before,
     } else if (sign.state != LifeState::kRunning) {
       continue;
     } else if (!moves) {
-      dead.add(
-          concat(who, " has stopped or is stuck (killed, halted, or its machine or network is ",
-                 "down): no sign of life for ", seconds, " s; in its last one it ", sign.activity));
+      dead.add(concat(who,
+                      " has stopped or is stuck (killed, halted, or its machine or network is ",
+                      "down): no sign of life in ", std::round(100 * seconds) / 100,
+                      " s of watching; in its last one it ", sign.activity));
     } else {
       alive.add(concat(who, " lives; it ", sign.activity));
     }

@@ -103,8 +103,8 @@ class ShardedStore : public ParameterStore {
       HeldUnit& unit = units_[i];
       if (!unit.gradients) continue;
       unit.gradients->collect();
-      // Borrowers' parts go to the sum by themselves: a tied table's whole gradient does not live
-      // from the head's backward to that of the embedding.
+      // With kReshard borrowers' parts go to the sum by themselves. With kKeepWeights the whole
+      // gradient of a tied table lives from the head's backward to that of the embedding.
       reduce(unit, last && unit.spec.reducer == block);
       // The sum must not leave before all of it is there.
       GIMBAL_CHECK(unit.spec.reducer == block || !finished_[unit.spec.reducer], "'",

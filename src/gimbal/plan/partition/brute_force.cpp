@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "gimbal/plan/partition.h"
 
@@ -13,13 +14,41 @@ struct StageTrial {
   std::vector<std::size_t> option;
 };
 
+std::int64_t two_largest_of(std::vector<std::int64_t> values) {
+  values.resize(std::max<std::size_t>(values.size(), 2));
+  std::sort(values.rbegin(), values.rend());
+  return values[0] + values[1];
+}
+
+// What the stage holds whatever its options.
+std::int64_t state_bytes(const PartitionProblem& problem, std::size_t begin, std::size_t end) {
+  std::vector<std::size_t> held;
+  for (std::size_t i = begin; i < end; ++i) held.push_back(i);
+  const bool is_tied = problem.tied_block < problem.blocks.size() && end == problem.blocks.size();
+  if (is_tied && begin > problem.tied_block) held.push_back(problem.tied_block);
+  const bool waits = is_tied && begin <= problem.tied_block && problem.tied_gradient_waits;
+  std::int64_t bytes = 0;
+  std::vector<std::int64_t> gathered, gradients;
+  for (const std::size_t i : held) {
+    const PartitionBlock& block = problem.blocks[i];
+    bytes += block.state;
+    gathered.push_back(block.gathered);
+    if (waits && i == problem.tied_block)
+      bytes += block.gradient;
+    else
+      gradients.push_back(block.gradient);
+  }
+  return bytes + two_largest_of(gathered) + two_largest_of(gradients);
+}
+
 // Every combination of options of the blocks begin .. end - 1.
 StageTrial try_all_options(const PartitionProblem& problem, std::size_t stage, std::size_t begin,
                            std::size_t end) {
   std::vector<std::size_t> option(end - begin, 0);
+  const std::int64_t state = state_bytes(problem, begin, end);
   StageTrial best;
   for (;;) {
-    std::int64_t time = 0, bytes = problem.tied_copy_bytes(begin, end), workspace = 0;
+    std::int64_t time = 0, bytes = state, workspace = 0;
     if (begin > 0) {
       time += problem.blocks[begin - 1].cut_time;
       bytes += problem.blocks[begin - 1].cut_bytes;
@@ -31,7 +60,7 @@ StageTrial try_all_options(const PartitionProblem& problem, std::size_t stage, s
     for (std::size_t i = begin; i < end; ++i) {
       const PartitionOption& chosen = problem.blocks[i].options[option[i - begin]];
       time += chosen.time;
-      bytes += problem.blocks[i].state + problem.in_flight[stage] * chosen.saved;
+      bytes += problem.in_flight[stage] * chosen.saved;
       workspace = std::max(workspace, chosen.workspace);
     }
     if (bytes + workspace <= problem.capacity && time < best.time) best = {time, option};

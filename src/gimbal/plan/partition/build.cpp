@@ -41,12 +41,8 @@ PartitionProblem partition_problem(const CutProblem& cut, LevelChoice choice) {
   problem.num_stages = cut.num_stages;
   problem.in_flight = cut.in_flight;
   problem.micro_batches = cut.micro_batches;
-  const bool all_gradients =
-      costs.settings().shard_policy == ShardPolicy::kKeepWeights && cut.micro_batches > 1;
-  const auto state_of = [&](std::size_t i) {
-    return whole_bytes(costs.state_bytes(i) + (all_gradients ? costs.whole_gradient_bytes(i) : 0));
-  };
-  Bytes gathered = 0, gradient = 0;
+  problem.capacity = static_cast<std::int64_t>(std::floor(cut.capacity));
+  const bool all_wait = gradients_wait(costs, cut.micro_batches);
   const TimeUnit unit(longest_step(cut));
   for (std::size_t i = 0; i < costs.num_blocks(); ++i) {
     PartitionBlock block;
@@ -60,22 +56,23 @@ PartitionProblem partition_problem(const CutProblem& cut, LevelChoice choice) {
                                 costs.backward_workspace(i, cut.largest, level)))});
     }
     if (choice == LevelChoice::kFullOnly) block.options = {block.options.back()};
-    block.state = state_of(i);
+    block.state = whole_bytes(lasting_bytes(costs, i, cut.micro_batches));
+    block.gathered = whole_bytes(costs.gathered_bytes(i));
+    if (!all_wait) block.gradient = whole_bytes(costs.whole_gradient_bytes(i));
     const Seconds message = costs.send_seconds(costs.cut_bytes(i, cut.mean));
     // A round trip between two neighbours makes both wait for one message per micro-batch; a stage
     // between two cuts waits for both at the same time.
     block.cut_time = unit.count(cut.num_stages > 2 ? message / 2 : message);
     block.cut_bytes = whole_bytes(kMessagesPerNeighbour * costs.cut_bytes(i, cut.largest));
-    gathered = std::max(gathered, costs.gathered_bytes(i));
-    if (!all_gradients) gradient = std::max(gradient, costs.whole_gradient_bytes(i));
     problem.blocks.push_back(std::move(block));
   }
-  if (const std::size_t embedding = tied_embedding(costs); embedding < costs.num_blocks()) {
+  const ModelDesc& model = costs.model();
+  if (const std::size_t embedding = tied_embedding(model);
+      embedding < costs.num_blocks() && model.blocks.back().kind == BlockKind::kTextHead) {
     problem.tied_block = embedding;
-    problem.tied_bytes = state_of(embedding);
+    problem.tied_gradient_waits =
+        !all_wait && costs.settings().shard_policy == ShardPolicy::kKeepWeights;
   }
-  problem.capacity =
-      static_cast<std::int64_t>(std::floor(cut.capacity - 2 * (gathered + gradient)));
   return problem;
 }
 

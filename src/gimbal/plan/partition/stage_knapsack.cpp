@@ -54,8 +54,7 @@ struct SavedTime {
 
 }  // namespace
 
-StageKnapsack::StageKnapsack(const PartitionProblem& problem)
-    : problem_(problem), state_before_{0} {
+StageKnapsack::StageKnapsack(const PartitionProblem& problem) : problem_(problem), state_(problem) {
   for (const PartitionBlock& block : problem.blocks) {
     GIMBAL_CHECK(!block.options.empty() && block.options.size() <= 32, "a block has ",
                  block.options.size(), " options");
@@ -65,16 +64,7 @@ StageKnapsack::StageKnapsack(const PartitionProblem& problem)
     });
     kind_.push_back(static_cast<std::size_t>(known - kinds_.begin()));
     if (known == kinds_.end()) kinds_.push_back(block.options);
-    state_before_.push_back(state_before_.back() + block.state);
   }
-}
-
-std::int64_t StageKnapsack::fixed_bytes(std::size_t begin, std::size_t end) const {
-  std::int64_t bytes =
-      state_before_[end] - state_before_[begin] + problem_.tied_copy_bytes(begin, end);
-  if (begin > 0) bytes += problem_.blocks[begin - 1].cut_bytes;
-  if (end < problem_.blocks.size()) bytes += problem_.blocks[end - 1].cut_bytes;
-  return bytes;
 }
 
 std::vector<StageKnapsack::Group> StageKnapsack::groups_of(std::size_t begin,
@@ -125,7 +115,7 @@ std::int64_t StageKnapsack::least_bytes(std::size_t begin, std::size_t end,
     }
     least = std::min(least, workspace + in_flight * saved);
   }
-  return least + fixed_bytes(begin, end);
+  return least + state_.bytes(begin, end);
 }
 
 const StageKnapsack::Front& StageKnapsack::front(const Group& group) {
@@ -190,7 +180,7 @@ std::int64_t StageKnapsack::combine(const std::vector<Group>& groups, std::int64
 
 StageKnapsack::Choice StageKnapsack::best_choice(std::size_t begin, std::size_t end,
                                                  std::int64_t in_flight) {
-  const std::int64_t room = problem_.capacity - fixed_bytes(begin, end);
+  const std::int64_t room = problem_.capacity - state_.bytes(begin, end);
   std::vector<Group> groups = groups_of(begin, end);
   Choice best;
   for (const std::int64_t workspace : workspaces(groups)) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gimbal/plan/partition.h"
+#include "gimbal/plan/partition/stage_state.h"
 
 namespace gimbal {
 
@@ -54,16 +55,15 @@ class StageKnapsack {
   std::vector<Group> groups_of(std::size_t begin, std::size_t end) const;
   std::vector<std::int64_t> workspaces(const std::vector<Group>& groups) const;
   bool allow(std::vector<Group>& groups, std::int64_t workspace) const;
-  std::int64_t fixed_bytes(std::size_t begin, std::size_t end) const;
   std::int64_t combine(const std::vector<Group>& groups, std::int64_t budget);
   const Front& front(const Group& group);
   bool pick(const std::vector<Group>& groups, std::size_t first, std::int64_t budget,
             std::int64_t time, std::vector<std::size_t>& points);
 
   const PartitionProblem& problem_;
+  StageState state_;
   std::vector<std::vector<PartitionOption>> kinds_;  // the options of each kind
   std::vector<std::size_t> kind_;                    // of each block
-  std::vector<std::int64_t> state_before_;           // [blocks + 1]: sums
   std::map<std::pair<std::size_t, std::uint32_t>, std::vector<Front>> fronts_;
 };
 

@@ -10,6 +10,7 @@
 #include "gimbal/plan/partition.h"
 #include "gimbal/plan/search/refine.h"
 #include "gimbal/plan/text/figures.h"
+#include "gimbal/sim/rank_state.h"
 
 namespace gimbal {
 namespace {
@@ -22,19 +23,19 @@ Bytes quick_need(const CutProblem& cut) {
     for (const Recompute level : cut.costs->levels(i)) {
       saved = std::min(saved, cut.costs->saved(i, cut.largest, level));
     }
-    need += cut.costs->state_bytes(i) + saved;
+    need += lasting_bytes(*cut.costs, i, cut.micro_batches) + saved;
   }
   return need / cut.costs->settings().mesh.pp;
 }
 
-/// Exactly: of the best cut, or of the only one without the pass that cuts.
+/// Exactly: of the best cut, or of the only one without the pass that cuts. Interleaved stages each
+/// have their share of the rank's memory.
 Bytes least_need(const PlanInput& input, const CutProblem& cut, int stages_per_rank) {
   const PartitionProblem problem = partition_problem(cut, level_choice(input));
-  const auto gathered = static_cast<std::int64_t>(cut.capacity) - problem.capacity;
   const std::int64_t least = input.without.contains("partition")
                                  ? least_capacity(problem, cut_by_parameters(cut).stage_begin)
                                  : least_capacity(problem);
-  return static_cast<double>(least + gathered) * stages_per_rank;
+  return static_cast<double>(least) * stages_per_rank;
 }
 
 /// In MB or GB, rounded up, so that what is said is enough.

@@ -56,6 +56,9 @@ std::string order_changes(const std::string& saved, const std::string& current) 
   const auto differ = [&](const std::string& name) {
     return value(old_parts, name) != value(new_parts, name);
   };
+  const auto slots_are_steps = [&](const OrderParts& parts) {
+    return value(parts, "packs_per_slot") == value(parts, "packs_per_step");
+  };
   const auto add = [&](const std::string& key, const std::string& now, const std::string& before) {
     lines += concat("\n  ", key, " is ", now, "; the run began with ", before);
   };
@@ -66,8 +69,9 @@ std::string order_changes(const std::string& saved, const std::string& current) 
   }
   for (const char* name : {"method", "text_cap", "vision_cap", "packs_per_step", "packs_per_slot",
                            "samples_per_pack", "oversize", "seed"}) {
-    // Slots are whole steps unless packs_per_slot says otherwise, and have then changed with them.
-    const bool follows = std::string(name) == "packs_per_slot" && differ("packs_per_step");
+    // Slots that are whole steps change with them.
+    const bool follows = std::string(name) == "packs_per_slot" && slots_are_steps(old_parts) &&
+                         slots_are_steps(new_parts);
     if (!differ(name) || follows) continue;
     const std::string section = std::string(name) == "seed" ? "train." : "balance.";
     add(section + name, value(new_parts, name), value(old_parts, name));

@@ -7,6 +7,7 @@
 #include "gimbal/plan/file/block_runs.h"
 #include "gimbal/plan/file/parallel_section.h"
 #include "gimbal/plan/file/plan_file.h"
+#include "gimbal/train/layout/plan_options.h"
 #include "gimbal/train/preflight.h"
 #include "gimbal/train/tape/block_levels.h"
 
@@ -14,63 +15,6 @@ namespace gimbal {
 namespace {
 
 std::string quoted_plan(const std::string& file) { return "plan '" + file + "'"; }
-
-/// Where the recipe sets `key` or a part of it; empty when it has its default.
-std::string place_given(const StageRecipe& stage, const std::string& key) {
-  const auto it = stage.given.find(key);
-  return it == stage.given.end() ? "" : it->second;
-}
-
-/// Takes whole numbers of the plan over and collects the options that the plan contradicts.
-class PlanOptions {
- public:
-  PlanOptions(StageRecipe& stage, std::string plan_file)
-      : stage_(stage), plan_file_(std::move(plan_file)) {}
-
-  /// `option`: as ParallelConflict::option.
-  void take(const std::string& key, std::int64_t& field, std::uint64_t planned,
-            const std::string& option) {
-    const auto value = static_cast<std::int64_t>(planned);
-    if (is_given(key) && field != value)
-      add(key, std::to_string(field), concat("the plan has ", value), option);
-    field = value;
-  }
-
-  bool is_given(const std::string& key) const { return !place_given(stage_, key).empty(); }
-
-  /// An option with its value, what a plan has to say against it, and how to get a plan that has
-  /// it; without `option` there is none.
-  void add(const std::string& key, const std::string& value, const std::string& against,
-           const std::string& option = "") {
-    const std::string place = place_given(stage_, key);
-    problems_ +=
-        concat("\n  ", place, place.empty() ? "" : ": ", key, " is ", value, "; ", against);
-    if (option.empty()) return;
-    fitting_keys_ += (fitting_keys_.empty() ? "" : ", ") + key;
-    // Both caps go by one option.
-    if (fitting_words_.find(option) == std::string::npos) fitting_words_ += " " + option;
-  }
-
-  /// `devices`: of the plan, and so of the run.
-  void throw_if_any(int devices) const {
-    if (problems_.empty()) return;
-    std::string advice =
-        "\nRemove these keys from the recipe to follow the plan, or leave train.plan out.";
-    if (!fitting_keys_.empty()) {
-      advice += concat(" For a plan that fits ", fitting_keys_, ": `gimbal plan RECIPE --devices ",
-                       devices, fitting_words_, "`.");
-    }
-    throw UserError(concat("the recipe and the ", quoted_plan(plan_file_),
-                           " (train.plan) do not agree:", problems_, advice));
-  }
-
- private:
-  StageRecipe& stage_;
-  std::string plan_file_;
-  std::string problems_;
-  std::string fitting_keys_;
-  std::string fitting_words_;
-};
 
 /// "the frozen blocks a, b".
 std::string frozen_text(const std::vector<std::string>& blocks) {
@@ -171,7 +115,9 @@ void take_parallel(const Plan& plan, PlanOptions& options, StageRecipe& stage) {
   ParallelConfig& config = stage.recipe.parallel;
   for (const ParallelConflict& conflict : parallel_conflicts(plan, config, stage.given))
     options.add(conflict.key, conflict.asked, "the plan has " + conflict.planned, conflict.option);
-  config = parallel_of_plan(plan, std::move(config));
+  const ParallelConfig planned = parallel_of_plan(plan, config);
+  options.compare_axes(config, planned);
+  config = planned;
 }
 
 }  // namespace

@@ -29,6 +29,9 @@ std::vector<std::size_t> given_cuts(const std::vector<std::string>& starts,
     GIMBAL_USER_CHECK(it != model.blocks.end(), "parallel.stage_starts: the model has no block '",
                       name, "'; its blocks are ", block_list(model));
     const auto place = static_cast<std::size_t>(it - model.blocks.begin());
+    GIMBAL_USER_CHECK(place > 0, "parallel.stage_starts: '", name,
+                      "' is the first block, where the first stage starts anyway. Name the first "
+                      "block of each stage after it.");
     GIMBAL_USER_CHECK(place > cuts.back(), "parallel.stage_starts: '", name,
                       "' must come after the start of the stage before in the order of the model");
     cuts.push_back(place);

@@ -1,7 +1,7 @@
 #include "gimbal/train/report/metrics.h"
 
 #include "gimbal/base/error.h"
-#include "gimbal/base/file.h"
+#include "gimbal/train/report/cut_log.h"
 
 namespace gimbal {
 namespace {
@@ -11,19 +11,6 @@ std::uint64_t sum_loads(const std::vector<RankLoad>& loads, Field field) {
   std::uint64_t sum = 0;
   for (const RankLoad& load : loads) sum += load.*field;
   return sum;
-}
-
-/// The lines of the file that belong to steps up to `resume_step`. A line that a crash cut short is
-/// dropped.
-std::string lines_until(const std::filesystem::path& path, std::int64_t resume_step) {
-  std::string kept;
-  std::istringstream in(read_file(path));
-  for (std::string line; std::getline(in, line);) {
-    const Json parsed = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!parsed.is_object()) continue;
-    if (parsed.value("step", std::int64_t{0}) <= resume_step) kept += line + "\n";
-  }
-  return kept;
 }
 
 }  // namespace
@@ -87,7 +74,16 @@ Json samples_line(std::int64_t step, const StepPlan& plan) {
 
 MetricsWriter::MetricsWriter(std::filesystem::path path, std::int64_t resume_step)
     : path_(std::move(path)) {
-  if (std::filesystem::exists(path_)) write_file_atomic(path_, lines_until(path_, resume_step));
+  // What is no file, like /dev/null, has nothing to keep.
+  if (std::filesystem::is_regular_file(path_)) {
+    const std::optional<std::int64_t> last = cut_log(path_, resume_step);
+    if (last != resume_step && resume_step > 0) {
+      gap_ =
+          concat("'", path_.string(), "' ",
+                 last ? concat("ends with step ", *last) : std::string("has no step"),
+                 ", and the run goes on after step ", resume_step, ": the lines between are lost");
+    }
+  }
   out_.open(path_, std::ios::app);
   GIMBAL_USER_CHECK(out_, "cannot write '", path_.string(), "'. Is the run folder writable?");
 }

@@ -58,10 +58,13 @@ class MetricsWriter {
   /// that will be run again.
   MetricsWriter(std::filesystem::path path, std::int64_t resume_step);
   void write(const Json& line);
+  /// A warning when the file that was there does not reach `resume_step`, else empty.
+  const std::string& gap() const { return gap_; }
 
  private:
   std::filesystem::path path_;
   std::ofstream out_;
+  std::string gap_;
 };
 
 }  // namespace gimbal

@@ -215,11 +215,13 @@ Flow Tape::backward_block(Recording& recording, std::size_t block, Flow gradient
   const OpenBlock open(store_, block, /*backward=*/with_weights);
   if (block > std::max(range_.begin, first_recorded_)) store_.prefetch(block - 1);
   const ObservedBlock observed(*this, block, /*backward=*/true);
+  RerunObserver rerun;
+  if (recompute_observer_) rerun = [&](bool begin) { recompute_observer_(block, begin); };
   {
     const DeferredProducts products(*model_.blocks[block], deferred);
     std::vector<TapeSegment>& segments = record->second;
     for (; !segments.empty(); segments.pop_back()) {
-      gradients = segments.back().backward(recording.context, std::move(gradients));
+      gradients = segments.back().backward(recording.context, std::move(gradients), rerun);
     }
   }
   recording.blocks.erase(record);

@@ -19,6 +19,8 @@ namespace gimbal {
 /// backward?, begin?). Backward includes the recomputation, and weight gradients that were put off
 /// (reported on their own); blocks without backward are not reported.
 using TapeObserver = std::function<void(std::size_t block, bool backward, bool begin)>;
+/// Called within a block's backward when parts of it begin and end to run again.
+using RecomputeObserver = std::function<void(std::size_t block, bool begin)>;
 
 /// Blocks [begin, end) of a model.
 struct BlockRange {
@@ -75,6 +77,9 @@ class Tape {
   /// Forgets all recordings, after an error.
   void clear();
   void set_observer(TapeObserver observer) { observer_ = std::move(observer); }
+  void set_recompute_observer(RecomputeObserver observer) {
+    recompute_observer_ = std::move(observer);
+  }
 
  private:
   struct Recording;  // of a micro-batch
@@ -93,6 +98,7 @@ class Tape {
   std::size_t first_recorded_ = 0;  // block; the number of blocks when all are frozen
   std::map<int, std::unique_ptr<Recording>> recordings_;
   TapeObserver observer_;
+  RecomputeObserver recompute_observer_;
 };
 
 /// Forward without recording, of the whole model: evaluation and generation.

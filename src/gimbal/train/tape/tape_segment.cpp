@@ -67,10 +67,13 @@ Flow TapeSegment::forward(const PassContext& context, Flow in) {
   return outputs;
 }
 
-Flow TapeSegment::backward(const PassContext& context, Flow gradients) {
+Flow TapeSegment::backward(const PassContext& context, Flow gradients,
+                           const RerunObserver& observer) {
   if (!keep_) {
+    if (observer) observer(/*begin=*/true);
     c10::AutoGradMode grad_mode(true);
     outputs_ = run_parts(context);
+    if (observer) observer(/*begin=*/false);
   }
   std::vector<at::Tensor> roots, root_gradients;
   Flow passed;

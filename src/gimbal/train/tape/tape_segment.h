@@ -1,6 +1,7 @@
 // What the tape keeps of a block's parts between their forward and their backward.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "gimbal/config/recipe.h"
@@ -10,6 +11,9 @@ namespace gimbal {
 
 /// The same values without their graph.
 Flow detached(const Flow& flow);
+
+/// Called when parts begin and end to run again.
+using RerunObserver = std::function<void(bool begin)>;
 
 /// Parts of a block that are recorded together: with their graph, or with their inputs alone, from
 /// which they are run again. The block must outlive the segment and be open while it runs.
@@ -23,7 +27,7 @@ class TapeSegment {
   Flow forward(const PassContext& context, Flow in);
   /// Adds to the parameters' gradients and returns those of the inputs: undefined where nothing
   /// needs one or nothing has used the input. Once per forward.
-  Flow backward(const PassContext& context, Flow gradients);
+  Flow backward(const PassContext& context, Flow gradients, const RerunObserver& observer = {});
 
  private:
   Flow run_parts(const PassContext& context) const;
