@@ -68,6 +68,7 @@ class Launcher:
         self._has_ranks = False  # from here on children are ranks
         self._passed_on: list[int] = []  # signals
         self._told: set[int] = set()  # ranks whose end has been printed
+        self._halted: set[int] = set()  # ranks that were ended because they stood still
         self._ends: dict[int, float] = {}  # when which rank has ended
         self._first_end = 0.0  # when the first rank failed
 
@@ -99,6 +100,7 @@ class Launcher:
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
         self._told.clear()
+        self._halted.clear()
         self._ends.clear()
         self._first_end = 0.0
         with tempfile.TemporaryDirectory(prefix="gimbal_launch_") as notes:
@@ -132,7 +134,10 @@ class Launcher:
         asked = {*self._passed_on, *stops, signal.SIGTERM}  # SIGTERM: so torch ends those that have not failed
         patience = _WHILE_SAVING if stops else _TOGETHER
         # What a process says while another crashes may be a consequence.
-        crashes = [f for f in failures if f.code < 0 and -f.code not in asked and f.seconds <= first.seconds + patience]
+        crashes = [
+            f for f in failures
+            if f.code < 0 and -f.code not in asked and f.seconds <= first.seconds + patience and f.rank not in self._halted
+        ]  # fmt: skip
         refused = any(f.code == 2 and (stops or f.seconds <= first.seconds + patience) for f in failures)
         if refused and not crashes:
             return _Ended(2)
@@ -192,13 +197,25 @@ class Launcher:
                 continue
             self._first_end = self._first_end or now
             # By SIGTERM torch ends those that have not failed.
-            if ended.si_code == os.CLD_EXITED or ended.si_status in (signal.SIGTERM, *self._passed_on):
+            if ended.si_code == os.CLD_EXITED or ended.si_status in (signal.SIGTERM, *self._passed_on) or rank in self._told:
                 continue
             self._told.add(rank)
             if now > self._first_end + (_WHILE_SAVING if self._passed_on else _TOGETHER):
                 _say(f"error: rank {rank} did not leave with the others and was ended by {_name(ended.si_status)}")
             else:
                 _say(_crash(rank, ended.si_status))
+        if self._first_end:
+            self._end_halted()
+
+    def _end_halted(self) -> None:
+        """Once a rank has failed: one that stands still (SIGSTOP) does not notice, nor would it torch's SIGTERM."""
+        for rank, pid in self._ranks():
+            if rank in self._ends or rank in self._told or _state(pid) not in ("T", "t"):
+                continue
+            self._told.add(rank)
+            self._halted.add(rank)
+            _say(f"error: rank {rank} was halted (SIGSTOP); it is ended now")
+            os.kill(pid, signal.SIGKILL)
 
     def _ranks(self) -> Iterator[tuple[int, int]]:
         """Rank and process id of all that have been started."""
@@ -211,6 +228,15 @@ class Launcher:
             return [int(word) for word in Path(_CHILDREN.format(pid=os.getpid())).read_text(encoding="utf-8").split()]
         except OSError:  # a kernel without CONFIG_PROC_CHILDREN
             return [pid for _, pid in self._ranks() if _is_child(pid)]
+
+
+def _state(pid: int) -> str:
+    """Of the process, as /proc calls it; empty when it is not there."""
+    try:
+        # The name of the program, in brackets, may hold anything.
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
 
 
 def _is_child(pid: int) -> bool:
