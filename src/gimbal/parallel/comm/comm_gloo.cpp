@@ -32,8 +32,8 @@ GlooTransports make_gloo_transports(const LaunchInfo& launch) {
       transports.push_back(ProcessGroupGloo::createDeviceForInterface(name));
     } catch (const std::exception& e) {
       throw UserError(concat("GLOO_SOCKET_IFNAME='", launch.socket_interfaces,
-                             "': the network interface '", name, "' cannot be used on rank ",
-                             launch.rank, ": ", reason_of(e)));
+                             "': the network interface '", name,
+                             "' cannot be used: ", reason_of(e)));
     }
   }
   if (transports.empty()) {
