@@ -35,6 +35,17 @@ PackedWork random_packs(int count) {
   return packed;
 }
 
+PackedWork one_pack() {
+  PackedWork packed;
+  WorkSize work;
+  work.text_rows = 2000;
+  work.vision_rows = 3;
+  packed.packs = {work};
+  packed.mean = packed.largest = work;
+  packed.samples_per_pack = 1;
+  return packed;
+}
+
 TEST(Bound, PropertyNoPlanIsFaster) {
   const PlanInput machine = testing::small_input(32);
   testing::check_cases(2000, [&] {
@@ -120,28 +131,13 @@ TEST(Bound, IsInfiniteWhenNothingFits) {
   Evaluator evaluator(input);
   Candidate candidate;
   candidate.schedule = {PipelineKind::kOneFOneB, 1, 1, 1};
-  const PackedWork packed = [] {
-    PackedWork one;
-    WorkSize work;
-    work.text_rows = 2000;
-    work.vision_rows = 3;
-    one.packs = {work};
-    one.mean = one.largest = work;
-    one.samples_per_pack = 1;
-    return one;
-  }();
+  const PackedWork packed = one_pack();
   EXPECT_TRUE(std::isinf(evaluator.quick_bound(candidate, packed).memory));
 }
 
 TEST(Bound, CountsTheWholeGradientsThatWait) {
   PlanInput input = testing::small_input(4);
-  PackedWork packed;
-  WorkSize work;
-  work.text_rows = 2000;
-  work.vision_rows = 3;
-  packed.packs = {work};
-  packed.mean = packed.largest = work;
-  packed.samples_per_pack = 1;
+  const PackedWork packed = one_pack();
   Candidate candidate;
   candidate.mesh.dp_shard = 4;
   candidate.policy = ShardPolicy::kKeepWeights;
@@ -151,9 +147,9 @@ TEST(Bound, CountsTheWholeGradientsThatWait) {
     const CostModel& costs = evaluator.costs(candidate.mesh, candidate.policy);
     Bytes least = 0, gradients = 0;
     for (std::size_t i = 0; i < costs.num_blocks(); ++i) {
-      Bytes saved = costs.saved(i, work, Recompute::kKeep);
+      Bytes saved = costs.saved(i, packed.mean, Recompute::kKeep);
       for (const Recompute level : costs.levels(i))
-        saved = std::min(saved, costs.saved(i, work, level));
+        saved = std::min(saved, costs.saved(i, packed.mean, level));
       least += costs.state_bytes(i) + saved;
       gradients += costs.whole_gradient_bytes(i);
     }

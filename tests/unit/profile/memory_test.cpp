@@ -241,7 +241,8 @@ TEST(Memory, ATiedGradientWaitsFromTheHeadToTheEmbedding) {
   }
 }
 
-TEST(Memory, AHeadKeepsItsWeightsGradientForEachMicroBatchUnderWay) {
+/// The head has 1,000 words and keeps two values a row.
+ModelDesc three_blocks_and_head() {
   ModelDesc model = three_blocks();
   model.vocab_size = 1000;
   BlockDesc head;
@@ -249,6 +250,11 @@ TEST(Memory, AHeadKeepsItsWeightsGradientForEachMicroBatchUnderWay) {
   head.parts.resize(1);
   head.parts[0].input_values_per_row = head.parts[0].saved_values_per_row = 2;
   model.blocks.push_back(head);
+  return model;
+}
+
+TEST(Memory, AHeadKeepsItsWeightsGradientForEachMicroBatchUnderWay) {
+  const ModelDesc model = three_blocks_and_head();
   MemorySetting setting;
   setting.frozen.assign(4, false);
   setting.levels.assign(4, Recompute::kKeep);
@@ -272,13 +278,7 @@ TEST(Memory, AHeadKeepsItsWeightsGradientForEachMicroBatchUnderWay) {
 }
 
 TEST(Memory, PeakMayBeInTheHead) {
-  ModelDesc model = three_blocks();
-  model.vocab_size = 1000;
-  BlockDesc head;
-  head.kind = BlockKind::kTextHead;
-  head.parts.resize(1);
-  head.parts[0].input_values_per_row = head.parts[0].saved_values_per_row = 2;
-  model.blocks.push_back(head);
+  ModelDesc model = three_blocks_and_head();
   MemorySetting setting;
   setting.frozen = {false, false, false, false};
   setting.levels.assign(4, Recompute::kKeep);
