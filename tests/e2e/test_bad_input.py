@@ -106,8 +106,20 @@ def test_export_leaves_other_folders_alone(trainer, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     ended = program(["export", run.folder, "--out", tmp_path / "mine"], tmp_path / "log")
-    assert ended.code == 2 and "is no model folder" in ended.stderr
+    assert ended.code == 2 and "is no export of gimbal" in ended.stderr
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    # A model that somebody has downloaded, and an export with a file of the user's.
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    ended = program(["export", run.folder, "--out", tmp_path / "mine"], tmp_path / "log")
+    assert ended.code == 2 and "is no export of gimbal" in ended.stderr
+    for _ in range(2):
+        ended = program(["export", run.folder, "--out", tmp_path / "hf"], tmp_path / "log")
+        assert ended.code == 0, ended.stderr
+    assert f"'{tmp_path / 'hf'}': the export of step 1 has replaced the one of step 1" in ended.stderr
+    (tmp_path / "hf" / "notes.md").write_text("what I think of it")
+    ended = program(["export", run.folder, "--out", tmp_path / "hf"], tmp_path / "log")
+    assert ended.code == 2 and "has not written 'notes.md', which would be lost" in ended.stderr
+    assert (tmp_path / "hf" / "notes.md").exists()
 
 
 def test_picture_deleted_after_prepare_through_nproc(trainer, picture_data, tmp_path):

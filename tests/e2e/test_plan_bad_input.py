@@ -30,7 +30,8 @@ def inputs(place):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ([], ["no machine is given", "--profile FILE", "--hardware NAME"]),
+        ([], ["no machine is given", "gimbal profile --model ", " --out profile.json` and give --profile profile.json", "--hardware NAME"]),
+        (["--devices", "2"], ["no machine is given", "when it has them all", "--nproc 2 --out profile.json`", "--profile profile.json"]),
         (["--hardware", "a100-80"], ["a100-80", "a100-80g"]),
         (["--hardware", "no.json"], ["no.json"]),
         (["--profile", "no.json"], ["no.json", "cannot read"]),
@@ -66,9 +67,9 @@ def inputs(place):
         ([*MACHINE, "--devices", "4", "--without", "mesh", "--cap", "text=4096", "--packs-per-step", "3"], ["3 packs", "--packs-per-step"]),
         ([*MACHINE, "--memory", "x"], ["--memory", "'x'"]),
         ([*MACHINE, "--memory", "0"], ["--memory", "'0'", "above 0"]),
-        ([*MACHINE, "--memory", "7.5"], ["no plan fits", "needs at least", "GB per device"]),
-        ([*MACHINE, "--memory", "1"], ["a device has 0 bytes for us (", "GB are reserved)", "needs at least", "GB per device"]),
-        ([*MACHINE, "--memory", "75M"], ["a device has 0 bytes for us", "needs at least"]),
+        ([*MACHINE, "--memory", "7"], ["no plan fits", "needs at least", "GiB per device"]),
+        ([*MACHINE, "--memory", "1"], ["a device has 0 B for us (", "GiB are reserved)", "needs at least", "GiB per device"]),
+        ([*MACHINE, "--memory", "75M"], ["a device has 0 B for us", "needs at least"]),
         ([*MACHINE, "--without", "magic"], ["--without", "'magic'", "caps, mesh, schedules"]),
         ([*MACHINE, "--without", "recomput"], ["did you mean recompute?"]),
         ([*MACHINE, "--freeze", "visual.*"], ["--freeze", "'visual.*'", "vision.embed", "text.head"]),

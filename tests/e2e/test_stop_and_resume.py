@@ -95,8 +95,10 @@ def test_a_second_ctrl_c_leaves_at_once(trainer):
         job.signal(signal.SIGINT)
         time.sleep(0.02)
         job.signal(signal.SIGINT)
-        job.wait()
+        ended = job.wait()
         codes.append(job.processes[0].returncode)
+        if codes[-1] == -signal.SIGINT:
+            assert f"to begin '{run.folder}' anew, which has no complete checkpoint yet" in ended.stderr
     assert -signal.SIGINT in codes and set(codes) <= {-signal.SIGINT, 130}, codes
 
 
@@ -228,8 +230,10 @@ def test_a_finished_run_is_left_as_it_is(trainer):
 
 def test_a_finished_run_can_be_made_longer(trainer):
     constant = {"optimizer.schedule": "constant"}
-    run = trainer.run({"train.max_steps": 4, **constant})
-    trainer.run({"train.max_steps": 9, **constant}, run=run)
+    run = trainer.run({"train.max_steps": 4, "checkpoint.export_hf": True, **constant})
+    _, ended = trainer.end({"train.max_steps": 9, "checkpoint.export_hf": True, **constant}, run=run)
+    assert ended.code == 0, ended.stderr
+    assert f"'{run.folder}/hf': the export of step 9 has replaced the one of step 4" in ended.stderr
     check = trainer.run({"train.max_steps": 9, **constant})
     assert run.column("loss") == check.column("loss")
     assert_same_bits(run.tensors(), check.tensors())

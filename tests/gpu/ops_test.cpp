@@ -7,8 +7,8 @@
 
 #include <vector>
 
-#include "gimbal/nn/attention.h"
-#include "gimbal/nn/linear_cross_entropy.h"
+#include "gimbal/nn/attention/attention.h"
+#include "gimbal/nn/loss/linear_cross_entropy.h"
 #include "gpu/cuda_device.h"
 
 namespace gimbal {

@@ -24,9 +24,9 @@ constexpr const char* kExamples =
     "every link, on the recipe's train.device with its train.threads and, where it says one, its\n"
     "train.timeout_seconds (else 60). Without --nproc the variables of torchrun, srun or mpirun "
     "are used;\n"
-    "without those, one process. Exit code 0: all is well, 1: it is not. KEY=VALUE takes the "
-    "recipe options\n"
-    "of `gimbal train --help`.\n";
+    "without those, one process. Exit code 0: no problem, 1: there is one. Warnings (more "
+    "processes than\n"
+    "cores) do not count. KEY=VALUE takes the recipe options of `gimbal train --help`.\n";
 
 /// "pp=2,dp_shard=2" as overrides of the recipe: the whole mesh, of which the recipe has no say.
 /// `given`: the overrides that the user has named.

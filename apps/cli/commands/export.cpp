@@ -14,7 +14,9 @@ int run_export(const Arguments& arguments) {
   std::string out;
   std::string checkpoint;
   app.add_option("RUN", run, "Run folder")->required()->option_text("FOLDER");
-  app.add_option("--out", out, "Model folder to write")->required()->option_text("FOLDER");
+  app.add_option("--out", out, "Model folder to write; an earlier export there is replaced")
+      ->required()
+      ->option_text("FOLDER");
   app.add_option("--checkpoint", checkpoint,
                  "A checkpoint of RUN: its step, its name in RUN/checkpoints or its path "
                  "(default: the newest complete one)")

@@ -4,6 +4,7 @@
 #include "apps/cli/simulate/arguments.h"
 #include "apps/cli/simulate/plan_step.h"
 #include "apps/cli/simulate/report.h"
+#include "gimbal/base/byte_text.h"
 #include "gimbal/base/log.h"
 #include "gimbal/plan/file/plan_file.h"
 #include "gimbal/plan/text/figures.h"

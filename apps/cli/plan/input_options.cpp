@@ -1,5 +1,6 @@
 // The input options of `gimbal plan` and `gimbal simulate`.
 #include <algorithm>
+#include <filesystem>
 #include <limits>
 
 #include "apps/cli/option_values.h"
@@ -18,11 +19,10 @@ std::optional<int> axis_size(const char* option, const std::string& text) {
   return static_cast<int>(whole_number(option, text, 1, kMostDevices));
 }
 
-// "80": in GB, as data sheets count; "80G", "512M": powers of 1024, as the option of the same name
-// of `gimbal balance`.
+// "80": in GiB; "80G", "512M": powers of 1024, as the option of the same name of `gimbal balance`.
 Bytes memory_size(const std::string& text) {
   const bool digits = !text.empty() && text.find_first_not_of("0123456789.") == std::string::npos;
-  return digits ? 1e9 * positive_number("--memory", text) : byte_count("--memory", text);
+  return byte_count("--memory", digits ? text + "G" : text);
 }
 
 void read_plan_caps(const std::vector<std::string>& words, PlanInputArguments& arguments) {
@@ -58,6 +58,18 @@ void read_passes(const std::vector<std::string>& words, PlanInputArguments& argu
   }
 }
 
+// The command that measures what these words ask for.
+std::string profile_command(const PlanInputArguments& arguments) {
+  const int devices = arguments.devices.value_or(1);
+  std::filesystem::path model = arguments.model;
+  // A plan takes the file as well.
+  if (model.filename() == "config.json")
+    model = model.has_parent_path() ? model.parent_path() : std::filesystem::path(".");
+  return concat("gimbal profile ",
+                arguments.recipe.empty() ? "--model " + model.string() : arguments.recipe,
+                devices > 1 ? concat(" --nproc ", devices) : "", " --out profile.json");
+}
+
 void check_plan_sources(const PlanInputArguments& arguments) {
   GIMBAL_USER_CHECK(!arguments.recipe.empty() || !arguments.model.empty(),
                     "no model is given; give a recipe, or --model CONFIG.json with --lengths FILE");
@@ -77,8 +89,11 @@ void check_plan_sources(const PlanInputArguments& arguments) {
   GIMBAL_USER_CHECK(arguments.profile.empty() || arguments.hardware.empty(),
                     "--profile and --hardware: both say what blocks cost; leave one of them out");
   GIMBAL_USER_CHECK(!arguments.profile.empty() || !arguments.hardware.empty(),
-                    "no machine is given; give --profile FILE (gimbal profile) or --hardware NAME, "
-                    "for example --hardware a100-80g");
+                    "no machine is given. Measure this one",
+                    arguments.devices.value_or(1) > 1 ? ", when it has them all," : "", " with `",
+                    profile_command(arguments),
+                    "` and give --profile profile.json, or give "
+                    "--hardware NAME for a machine by its data sheet, such as --hardware a100-80g");
 }
 
 void check_plan_choices(const PlanInputArguments& arguments) {
@@ -139,9 +154,10 @@ PlanInputOptions::PlanInputOptions(CLI::App& app) {
   option("--samples-per-step", samples_per_step_, "N",
          "Samples of an optimizer step on all devices [the recipe's, or 128]");
   option("--packs-per-step", packs_per_step_, "N", "Packs of an optimizer step, with given caps");
-  option("--memory", memory_, "SIZE",
-         "Memory of a device instead of the profile's, in GB (10^9 bytes), or 512M, 80G (powers of "
-         "1024)");
+  option(
+      "--memory", memory_, "SIZE",
+      "Memory of a device instead of the profile's, in GiB; or with K, M, G, T (powers of 1024), "
+      "for example 512M");
   repeated("--without", without_, "PASS",
            "Switch off caps, mesh, schedules, partition, recompute or refine (repeatable)");
   option("--seed", seed_, "N", "Seed of the order of samples [the recipe's, or 0]");

@@ -4,6 +4,7 @@
 #include <iostream>
 #include <numeric>
 
+#include "gimbal/base/byte_text.h"
 #include "gimbal/base/file.h"
 #include "gimbal/plan/text/figures.h"
 #include "gimbal/sim/trace.h"

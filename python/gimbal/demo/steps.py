@@ -12,7 +12,7 @@ from typing import Any
 
 from gimbal import UserError
 from gimbal.generate.programs import find_program
-from gimbal.report.metrics import Metrics, finite, read_metrics
+from gimbal.report.metrics import METRICS, Metrics, finite, read_metrics
 
 
 class Steps:
@@ -50,7 +50,7 @@ def train_seconds(metrics: Metrics) -> float:
     """Seconds from the start of training to the end of its last step."""
     seconds = finite(metrics.train[-1].get("elapsed_seconds")) if metrics.train else None
     if seconds is None:
-        raise UserError("the run has no training step in its metrics.jsonl")
+        raise UserError(f"the run has no training step in its {METRICS}")
     return seconds
 
 
@@ -64,7 +64,7 @@ def tokens_per_second(metrics: Metrics, skip: int = 0) -> float:
 
 
 def metrics_of(run: Path) -> Metrics:
-    return read_metrics(run / "metrics.jsonl")
+    return read_metrics(run / METRICS)
 
 
 def read_json(path: Path) -> dict[str, Any]:

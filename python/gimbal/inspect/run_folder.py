@@ -10,7 +10,7 @@ from typing import Any
 from gimbal.inspect.checkpoint import read_checkpoint, to_value
 from gimbal.inspect.checkpoint_text import format_columns
 from gimbal.report.communication import communication_rows
-from gimbal.report.metrics import finite
+from gimbal.report.metrics import METRICS, finite
 from gimbal.run_stages import stage_names
 
 _UNUSED = re.compile(r"\.unused(-\d+)?$")
@@ -29,7 +29,7 @@ def _stage_folders(run: Path) -> list[Path]:
 
 def _last_communication(stages: list[Path]) -> dict[str, Any] | None:
     """The newest line of metrics.jsonl that sums up what was sent; none while a run has not stopped, and for one process."""
-    for path in (stage / "metrics.jsonl" for stage in reversed(stages)):
+    for path in (stage / METRICS for stage in reversed(stages)):
         last = None
         if not path.is_file():
             continue
@@ -77,7 +77,8 @@ def inspect_run(run: Path, verify: bool) -> dict[str, Any]:
 
 def format_run(value: dict[str, Any]) -> list[str]:
     """Lines of text: a line per checkpoint, and what is wrong with it."""
-    lines = [f"{value['run']}: {len(value['checkpoints'])} checkpoints"]
+    count = len(value["checkpoints"])
+    lines = [f"{value['run']}: {count} checkpoint" + ("" if count == 1 else "s")]
     for row in value["checkpoints"]:
         lines.append(f"  {row['name']}  {row['bytes']:,} bytes  " + (f"({row['mesh'] or 'one rank'})" if row["ok"] else "DAMAGED or incomplete"))
         lines += [f"    {problem}" for problem in row["problems"]]

@@ -16,15 +16,28 @@ from typing import Any
 
 Record = dict[str, Any]
 
+METRICS = "metrics.jsonl"  # in the folder of a stage
+
+
+@dataclass(frozen=True)
+class MeshPart:
+    """The steps after `begin` are done on `mesh`, up to the next part."""
+
+    mesh: str
+    processes: float | None
+    begin: int
+
 
 @dataclass
 class Metrics:
-    """The records by kind, in step order. `starts` counts the summary lines, one for each start of the run."""
+    """The records by kind, in step order. `starts` counts the summary lines, one for each start of the run.
+    `prediction` and `communication` are of the mesh of `summary`; they are written when a start ends."""
 
     train: list[Record] = field(default_factory=list)
     evals: list[Record] = field(default_factory=list)
     skipped: list[Record] = field(default_factory=list)
-    summary: Record = field(default_factory=dict)
+    summary: Record = field(default_factory=dict)  # of the last start
+    meshes: list[MeshPart] = field(default_factory=list)  # in step order; neighbours differ
     prediction: Record = field(default_factory=dict)  # the last: predicted against measured
     communication: Record = field(default_factory=dict)  # the last: what was sent since the last start
     starts: int = 0
@@ -74,11 +87,26 @@ def read_metrics(path: Path) -> Metrics:
         return parse_metrics(file)
 
 
+def _add_start(metrics: Metrics, record: Record) -> None:
+    mesh = record.get("mesh")
+    if metrics.summary.get("mesh") != mesh:
+        # Their ranks are not those of the summary.
+        metrics.prediction, metrics.communication = {}, {}
+    metrics.summary = record
+    metrics.starts += 1
+    if not isinstance(mesh, str):
+        return
+    begin = int(finite(record.get("first_step")) or 0)
+    while metrics.meshes and metrics.meshes[-1].begin >= begin:
+        metrics.meshes.pop()  # its steps are done again
+    if not metrics.meshes or metrics.meshes[-1].mesh != mesh:
+        metrics.meshes.append(MeshPart(mesh, finite(record.get("ranks")), begin))
+
+
 def _add(metrics: Metrics, record: Record, number: int) -> None:
     kind = record["kind"]
     if kind == "summary":
-        metrics.summary = record
-        metrics.starts += 1
+        _add_start(metrics, record)
         return
     if kind == "prediction":
         metrics.prediction = record

@@ -12,7 +12,7 @@ from typing import Any
 from gimbal import __version__
 from gimbal.report import charts, text
 from gimbal.report.metrics import finite
-from gimbal.report.ranks import communication_card, rank_card
+from gimbal.report.ranks import communication_card, mesh_card, rank_card
 from gimbal.report.runs import Run, Stage
 from gimbal.report.samples import Card, Cards, Part, make_cards
 
@@ -263,20 +263,34 @@ def _compared(prediction: dict[str, Any]) -> dict[str, str]:
     return lines
 
 
+# What the figures of memory count: they differ, and look alike.
+_ESTIMATED = (
+    "fit · needed counts tensors, and what the program itself held before the first step. It is not the peak resident of the "
+    "end, which the system counts."
+)
+_RESIDENT = (
+    "peak resident: what the system counted for the process of rank 0. It has more than fit · needed counts: memory that the "
+    "allocator keeps for later, what libraries take as they run, decoded pictures."
+)
+_TENSORS = "Bytes are those of tensors, not what the system counts for the process (peak resident)."
+
+
 def _tables(stage: Stage, *, many: bool) -> str:
-    def table(title: str, record: dict[str, Any]) -> str:
+    def table(title: str, record: dict[str, Any], hint: str = "") -> str:
         rows = "".join(
             f"<tr><th>{escape(text.label(key))}</th><td>{escape(text.value(key, value))}</td></tr>"
             for key, value in text.flatten(record)
             if key != "kind"
         )
-        return f'<div class="card"><div class="card-head"><h3>{escape(title)}</h3></div><table>{rows}</table></div>' if rows else ""
+        hint = f'<p class="hint">{escape(hint)}</p>' if hint else ""
+        return f'<div class="card"><div class="card-head"><h3>{escape(title)}</h3></div>{hint}<table>{rows}</table></div>' if rows else ""
 
     summary = {key: value for key, value in stage.metrics.summary.items() if key != "rank_facts"}
-    content = table("Before the first step", summary) + table("At the end", stage.final)
-    content += table("Predicted and measured", _compared(stage.metrics.prediction))
+    content = table("Before the first step", summary, _ESTIMATED if "fit" in summary else "")
+    content += table("At the end", stage.final, _RESIDENT if "peak_resident_bytes" in stage.final else "")
+    content += table("Predicted and measured", _compared(stage.metrics.prediction), _TENSORS)
     content += table("Evaluation", stage.evaluation)
-    content += rank_card(stage.metrics) + communication_card(stage.metrics)
+    content += mesh_card(stage.metrics) + rank_card(stage.metrics) + communication_card(stage.metrics)
     if stage.recipe:
         content += (
             '<div class="card wide"><details><summary>The complete recipe</summary>'

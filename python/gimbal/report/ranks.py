@@ -37,6 +37,28 @@ def _size(item: Any) -> str:
     return "–" if number is None else text.size(number)
 
 
+def _of_last_mesh(metrics: Metrics) -> str:
+    """What hints end with when the run has changed its mesh."""
+    return f" Of the last mesh only: {metrics.meshes[-1].mesh}." if len(metrics.meshes) > 1 else ""
+
+
+def mesh_card(metrics: Metrics) -> str:
+    """The meshes of a run that has changed its mesh, with their steps; nothing for others."""
+    parts = metrics.meshes
+    if len(parts) < 2:
+        return ""
+    newest = max((record["step"] for record in metrics.train + metrics.skipped), default=0)
+    rows = []
+    for part, last in zip(parts, [*(part.begin for part in parts[1:]), newest], strict=True):
+        processes = "–" if part.processes is None else text.count(part.processes)
+        rows.append([part.mesh, processes, f"{part.begin + 1:,} to {last:,}" if last > part.begin else "none yet"])
+    hint = (
+        "The run has changed its mesh. What this section says of memory, ranks, communication and predictions is of the "
+        "last one; the charts show the steps of all."
+    )
+    return _card("Meshes", hint, table(["mesh", "processes", "steps"], rows, 2))
+
+
 def rank_card(metrics: Metrics) -> str:
     """Where each rank is, what it has, and what it held at most; nothing for one process."""
     facts = dicts(metrics.summary.get("rank_facts"))
@@ -61,7 +83,7 @@ def rank_card(metrics: Metrics) -> str:
     hint = "Tensors in memory. The last three are known at the end of a run."
     if len(facts) > _MOST_RANKS:
         hint += f" {len(facts) - _MOST_RANKS:,} more ranks are not shown."
-    return _card("Ranks", hint, table(head, rows, 4))
+    return _card("Ranks", hint + _of_last_mesh(metrics), table(head, rows, 4))
 
 
 def communication_card(metrics: Metrics) -> str:
@@ -75,4 +97,5 @@ def communication_card(metrics: Metrics) -> str:
         return ""
     steps = finite(record.get("steps")) or 0
     hint = f"Mean of the ranks over {text.count(steps)} steps: what a rank received (send: sent), and how long it waited for it."
-    return _card("Communication", hint, table(["axis", "call", "calls", "bytes", "bytes a step", "waited"], rows, 4))
+    head = ["axis", "call", "calls", "bytes", "bytes a step", "waited"]
+    return _card("Communication", hint + _of_last_mesh(metrics), table(head, rows, 4))

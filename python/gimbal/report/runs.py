@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gimbal import UserError
-from gimbal.report.metrics import Metrics, read_metrics
+from gimbal.report.metrics import METRICS, Metrics, read_metrics
 from gimbal.run_stages import stage_names
-
-METRICS = "metrics.jsonl"
 
 
 @dataclass

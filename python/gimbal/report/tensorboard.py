@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gimbal.report.metrics import finite
-from gimbal.report.runs import METRICS, Run, Stage, read_run
+from gimbal.report.metrics import METRICS, finite
+from gimbal.report.runs import Run, Stage, read_run
 
 SUFFIX = ".gimbal"
 GROUPS = {

@@ -21,7 +21,8 @@ def count(value: float) -> str:
 def size(value: float) -> str:
     for unit, scale in _BINARY:
         if abs(value) >= scale:
-            return f"{value / scale:.3g} {unit}"
+            # 1,000 to 1,023 of a unit: "g" would write them as 1e+03.
+            return f"{value / scale:.3g} {unit}" if abs(value) < 999.5 * scale else f"{value / scale:.0f} {unit}"
     return f"{value:.0f} B"
 
 

@@ -101,6 +101,7 @@ class CheckpointWriter::Job {
       wait_for_others();
       publish();
       is_published_ = true;
+      if (task_.rules.after_publishing) task_.rules.after_publishing(step_);
       prune_checkpoints(task_.run_folder, task_.rules.keep_last, task_.state.step,
                         task_.rules.keep_every);
     });
@@ -267,6 +268,7 @@ void CheckpointWriter::save_alone(const TrainingState& state, const std::vector<
   if (rules_.before_publishing) rules_.before_publishing();
   save_checkpoint(run_folder_, state, shards, optimizer, to_string(mesh_));
   saved_step_ = state.step;
+  if (rules_.after_publishing) rules_.after_publishing(state.step);
 }
 
 }  // namespace gimbal

@@ -29,6 +29,8 @@ struct CheckpointRules {
   /// Called on rank 0 before a checkpoint becomes visible, by the thread that writes: puts on the
   /// disk what a run that goes on from it counts on. What it throws fails the save.
   std::function<void()> before_publishing;
+  /// Called on rank 0 as soon as the checkpoint of a step is visible, by the thread that writes.
+  std::function<void(std::uint64_t step)> after_publishing;
 };
 
 /// Each rank writes the pieces that it answers for, in a thread of its own that does not

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,11 +48,14 @@ at::Tensor find_weight(const HfWeights& weights, const std::string& name,
 using TensorSource = std::function<at::Tensor(std::size_t i)>;
 
 /// Writes weights (split into files of at most `shard_bytes`, a larger tensor alone in its file),
-/// config.json and, copied from `origin`, every tokenizer and processor file. Appears under its
-/// name only when complete. Throws UserError with the path of what cannot be read or written.
+/// config.json, copied from `origin` every tokenizer and processor file and, for a checkpoint's
+/// export, the note of its step (export_note.h). Appears under its name only when complete; a
+/// folder that is there is replaced. Throws UserError with the path of what cannot be read or
+/// written.
 void save_hf_folder(const std::filesystem::path& folder, const std::filesystem::path& origin,
                     const std::string& config_json, const std::vector<TensorSpec>& specs,
-                    const TensorSource& values, std::int64_t shard_bytes);
+                    const TensorSource& values, std::int64_t shard_bytes,
+                    std::optional<std::int64_t> exported_step = std::nullopt);
 
 /// SHA-256 over the tokenizer files of a model folder, as `gimbal prepare` computes it for the
 /// manifest; docs/dataset_format.md says which files and how.

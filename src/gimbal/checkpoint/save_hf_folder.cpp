@@ -8,6 +8,7 @@
 #include "gimbal/base/file.h"
 #include "gimbal/base/json.h"
 #include "gimbal/base/sha256.h"
+#include "gimbal/checkpoint/export_note.h"
 #include "gimbal/checkpoint/hf_folder.h"
 
 namespace gimbal {
@@ -105,7 +106,7 @@ std::string files_sha256(const fs::path& folder, const std::array<std::string_vi
 
 void save_hf_folder(const fs::path& folder, const fs::path& origin, const std::string& config_json,
                     const std::vector<TensorSpec>& specs, const TensorSource& values,
-                    std::int64_t shard_bytes) {
+                    std::int64_t shard_bytes, std::optional<std::int64_t> exported_step) {
   GIMBAL_CHECK(shard_bytes > 0, "files of ", shard_bytes, " bytes");
   AtomicFolder target(folder);
   const std::vector<std::size_t> begins = split_files(specs, shard_bytes);
@@ -125,6 +126,7 @@ void save_hf_folder(const fs::path& folder, const fs::path& origin, const std::s
   if (num_files > 1) write_index(target.path(), specs, weight_map);
   write_text(target.path() / "config.json", config_json);
   copy_carried_files(origin, target.path());
+  if (exported_step) write_export_note(target.path(), *exported_step);
   target.commit();
 }
 

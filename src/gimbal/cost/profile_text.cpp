@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "gimbal/base/byte_text.h"
 #include "gimbal/config/recipe.h"
 
 namespace gimbal {
@@ -23,14 +24,6 @@ std::string time_text(Seconds seconds) {
   if (seconds < 1e-3) return three_digits(seconds * 1e6) + " us";
   if (seconds < 1) return three_digits(seconds * 1e3) + " ms";
   return three_digits(seconds) + " s";
-}
-
-/// "3.2 MiB".
-std::string byte_text(Bytes bytes) {
-  const char* const units[] = {"B", "KiB", "MiB", "GiB"};
-  int unit = 0;
-  for (; bytes >= 1024 && unit < 3; ++unit) bytes /= 1024;
-  return three_digits(bytes) + " " + units[unit];
 }
 
 /// "20 us + 1.5 ms + 3 us": constant, 1,000 rows, 1,000,000 pairs.
@@ -54,8 +47,8 @@ TextRow row_of(const std::string& name, const BlockCost& cost) {
           line_text(cost.forward),
           line_text(backward),
           line_text(cost.recompute[kFull]),
-          byte_text(cost.saved[kKeep].per_row),
-          byte_text(cost.saved[kFull].per_row),
+          bytes_text(cost.saved[kKeep].per_row),
+          bytes_text(cost.saved[kFull].per_row),
           residual};
 }
 
@@ -80,7 +73,7 @@ std::string aligned(const std::vector<TextRow>& rows) {
 
 std::string link_text(const std::string& name, const LinkCost& link) {
   if (link.bytes_per_second <= 0) return "";
-  return name + " " + byte_text(link.bytes_per_second) + "/s, latency " + time_text(link.latency) +
+  return name + " " + bytes_text(link.bytes_per_second) + "/s, latency " + time_text(link.latency) +
          "\n";
 }
 
@@ -96,8 +89,8 @@ std::string to_text(const ProfileTable& table) {
   text += aligned(rows) + "\n";
   text += "optimizer " + time_text(table.optimizer_per_parameter * 1e6) +
           " for 1,000,000 parameters + " + time_text(table.step_overhead) + " a step\n";
-  text += "device " + byte_text(table.memory_bytes) + ", of these not ours " +
-          byte_text(table.reserved_bytes) + "; peak " + three_digits(table.peak_flops * 1e-9) +
+  text += "device " + bytes_text(table.memory_bytes) + ", of these not ours " +
+          bytes_text(table.reserved_bytes) + "; peak " + three_digits(table.peak_flops * 1e-9) +
           " GFLOP/s\n";
   text += link_text("link inside a node", table.links.inside_node);
   text += link_text("link between nodes", table.links.between_nodes);

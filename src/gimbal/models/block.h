@@ -8,7 +8,7 @@
 #include "gimbal/base/error.h"
 #include "gimbal/models/flow.h"
 #include "gimbal/models/flow_shape.h"
-#include "gimbal/nn/kv_cache.h"
+#include "gimbal/nn/attention/kv_cache.h"
 #include "gimbal/nn/parameter.h"
 #include "gimbal/tensor/batch.h"
 

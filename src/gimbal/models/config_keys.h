@@ -5,7 +5,7 @@
 #include <string>
 
 #include "gimbal/base/json.h"
-#include "gimbal/nn/activation.h"
+#include "gimbal/nn/ops/activation.h"
 
 namespace gimbal {
 

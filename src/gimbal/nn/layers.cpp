@@ -6,8 +6,8 @@
 #include <ATen/ops/rsqrt.h>
 
 #include "gimbal/base/error.h"
-#include "gimbal/nn/gemm.h"
-#include "gimbal/nn/rms_norm.h"
+#include "gimbal/nn/ops/gemm.h"
+#include "gimbal/nn/ops/rms_norm.h"
 
 namespace gimbal {
 namespace {

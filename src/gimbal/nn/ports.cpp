@@ -2,7 +2,7 @@
 
 #include <ATen/ops/embedding.h>
 
-#include "gimbal/nn/linear_cross_entropy.h"
+#include "gimbal/nn/loss/linear_cross_entropy.h"
 
 namespace gimbal {
 namespace {

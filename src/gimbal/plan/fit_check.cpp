@@ -4,6 +4,7 @@
 #include <array>
 #include <memory>
 
+#include "gimbal/base/byte_text.h"
 #include "gimbal/base/error.h"
 #include "gimbal/plan/search/cap_candidates.h"
 #include "gimbal/plan/search/evaluator.h"

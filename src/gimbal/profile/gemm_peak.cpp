@@ -9,7 +9,7 @@
 #include <chrono>
 
 #include "gimbal/base/error.h"
-#include "gimbal/nn/gemm.h"
+#include "gimbal/nn/ops/gemm.h"
 
 namespace gimbal {
 namespace {

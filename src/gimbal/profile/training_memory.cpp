@@ -3,7 +3,7 @@
 
 #include "gimbal/base/error.h"
 #include "gimbal/cost/cost_model.h"
-#include "gimbal/nn/gemm.h"
+#include "gimbal/nn/ops/gemm.h"
 #include "gimbal/profile/memory.h"
 
 namespace gimbal {

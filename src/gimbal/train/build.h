@@ -16,7 +16,7 @@
 #include "gimbal/parallel/store.h"
 #include "gimbal/tensor/image_processor.h"
 #include "gimbal/train/data/step_plan.h"
-#include "gimbal/train/parameter_groups.h"
+#include "gimbal/train/trainer/parameter_groups.h"
 
 namespace gimbal {
 

@@ -13,7 +13,7 @@
 #include "gimbal/base/file.h"
 #include "gimbal/tensor/prefetch.h"
 #include "gimbal/train/generate.h"
-#include "gimbal/train/stop_agreement.h"
+#include "gimbal/train/stop/stop_agreement.h"
 #include "gimbal/train/tape/forward_runner.h"
 
 namespace gimbal {

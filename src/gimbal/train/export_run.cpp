@@ -7,6 +7,7 @@
 
 #include "gimbal/base/error.h"
 #include "gimbal/checkpoint/checkpoint_reader.h"
+#include "gimbal/checkpoint/export_note.h"
 #include "gimbal/checkpoint/hf_folder.h"
 #include "gimbal/checkpoint/run_checkpoint.h"
 #include "gimbal/checkpoint/sharded/publish.h"
@@ -137,22 +138,20 @@ void export_checkpoint(const fs::path& checkpoint, const Model& model, at::Scala
   config.erase("torch_dtype");
   save_hf_folder(
       folder, origin, config.dump(2) + "\n", specs,
-      [&](std::size_t i) { return reader.tensor(parameters[i]->name).to(dtype); },
-      kExportFileBytes);
+      [&](std::size_t i) { return reader.tensor(parameters[i]->name).to(dtype); }, kExportFileBytes,
+      static_cast<std::int64_t>(reader.state().step));
 }
 
-std::int64_t export_run(const fs::path& run, const std::string& checkpoint, const fs::path& out) {
-  const bool replaceable =
-      !fs::exists(out) ||
-      (fs::is_directory(out) && (fs::is_empty(out) || fs::exists(out / "config.json")));
-  GIMBAL_USER_CHECK(replaceable, "--out '", out.string(),
-                    "' exists and is no model folder; it is left alone. Choose a new folder.");
+ExportedRun export_run(const fs::path& run, const std::string& checkpoint, const fs::path& out) {
+  const auto earlier = check_export_folder(out);
   const fs::path chosen = choose_checkpoint(stage_folders(run), checkpoint);
   const fs::path folder = chosen.parent_path().parent_path();  // of the stage
   const Recipe recipe = load_recipe(folder / "recipe.yaml", {}).front().recipe;
   const Model model = make_model_of_folder(recipe.model.path);
   export_checkpoint(chosen, model, export_dtype(recipe.model.dtype), recipe.model.path, out);
-  return static_cast<std::int64_t>(CheckpointReader(chosen).state().step);
+  ExportedRun exported{static_cast<std::int64_t>(CheckpointReader(chosen).state().step), {}};
+  if (earlier) exported.replaced_step = earlier->step;
+  return exported;
 }
 
 }  // namespace gimbal

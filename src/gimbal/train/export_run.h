@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "gimbal/models/model.h"
@@ -21,11 +22,17 @@ void export_checkpoint(const std::filesystem::path& checkpoint, const Model& mod
                        at::ScalarType dtype, const std::filesystem::path& origin,
                        const std::filesystem::path& folder);
 
+struct ExportedRun {
+  std::int64_t step = 0;                      // of the checkpoint
+  std::optional<std::int64_t> replaced_step;  // of the earlier export that was in the folder
+};
+
 /// Reads RUN/recipe.yaml and a checkpoint: the newest complete one of the last stage that has one,
 /// or the one that `checkpoint` names when that is not empty: a step ("100") or a folder
-/// ("step-00000100") of that stage, or a path to a checkpoint of any of the run's stages. Returns
-/// the checkpoint's step. Throws UserError when there is none.
-std::int64_t export_run(const std::filesystem::path& run, const std::string& checkpoint,
-                        const std::filesystem::path& out);
+/// ("step-00000100") of that stage, or a path to a checkpoint of any of the run's stages. An
+/// earlier export in `out` is replaced. Throws UserError when there is no such checkpoint, and for
+/// an `out` that holds anything else.
+ExportedRun export_run(const std::filesystem::path& run, const std::string& checkpoint,
+                       const std::filesystem::path& out);
 
 }  // namespace gimbal

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "gimbal/base/error.h"
-#include "gimbal/train/parameter_groups.h"
 #include "gimbal/train/tape/block_levels.h"
+#include "gimbal/train/trainer/parameter_groups.h"
 
 namespace gimbal {
 namespace {

@@ -17,7 +17,7 @@
 #include "gimbal/profile/machine.h"
 #include "gimbal/profile/memory.h"
 #include "gimbal/profile/synthetic_batch.h"
-#include "gimbal/train/parameter_groups.h"
+#include "gimbal/train/trainer/parameter_groups.h"
 #include "gimbal/train/weights.h"
 
 namespace gimbal {

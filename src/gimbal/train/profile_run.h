@@ -10,7 +10,7 @@
 #include "gimbal/profile/measure_blocks.h"
 #include "gimbal/profile/measure_links.h"
 #include "gimbal/train/build.h"
-#include "gimbal/train/tape_runner.h"
+#include "gimbal/train/tape/tape_runner.h"
 
 namespace gimbal {
 

@@ -294,6 +294,7 @@ def test_inspect_finds_pieces_that_do_not_fit(
 
 def test_inspect_shows_the_checkpoints_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = save(tmp_path, (1, 2, 1))
+    assert f"{tmp_path / 'run'}: 1 checkpoint\n" in inspect(capsys, tmp_path / "run")[1]
     shutil.copytree(first, first.with_name("step-00000004"))
     for name in ("step-00000005.partial", "step-00000005.partial.replaced", "step-00000006.unused", "step-00000006.unused-2"):
         first.with_name(name).mkdir()

@@ -73,7 +73,7 @@ def test_several_processes_run(tmp_path):
         assert gimbal(["prepare", *map(str, words)]) == 0
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     printed = run_script(script_of("Several processes"), tmp_path)
-    assert "All is well." in printed and "step-00000040" in printed and "receive" in printed
+    assert ("All is well." in printed or "No problems, but " in printed) and "step-00000040" in printed and "receive" in printed
     lines = [json.loads(line) for line in (tmp_path / "runs/on_two/metrics.jsonl").open()]
     assert [line["step"] for line in lines if line["kind"] == "train"] == list(range(1, 41))
     assert [line["mesh"] for line in lines if line["kind"] == "summary"] == ["dp_shard 2", "pp 2"]

@@ -1,6 +1,6 @@
 import json
 
-from gimbal.report.metrics import finite, parse_metrics
+from gimbal.report.metrics import MeshPart, finite, parse_metrics
 
 
 def train(step, **more):
@@ -44,6 +44,30 @@ def test_steps_run_again_replace_the_earlier_ones():
 def test_an_evaluation_of_the_last_step_does_not_remove_the_step():
     metrics = parse_metrics([train(1), train(2), json.dumps({"kind": "eval", "step": 2, "loss": 0.5})])
     assert metrics.steps == [1, 2] and len(metrics.evals) == 1
+
+
+def start(mesh, first_step, ranks=2):
+    return json.dumps({"kind": "summary", "mesh": mesh, "ranks": ranks, "first_step": first_step})
+
+
+def test_each_mesh_is_listed_with_its_first_step():
+    lines = [start("dp_shard 2", 0), train(1), train(2), start("dp_shard 2", 2), train(3)]
+    lines += [start("pp 4", 3, 4), train(4)]
+    parts = [MeshPart("dp_shard 2", 2, 0), MeshPart("pp 4", 4, 3)]
+    assert parse_metrics(lines).meshes == parts
+    # Steps that are done again count for the mesh that does them last.
+    assert parse_metrics([*lines, start("tp 2", 3)]).meshes == [parts[0], MeshPart("tp 2", 2, 3)]
+    assert parse_metrics([*lines, start("dp_shard 2", 3)]).meshes == parts[:1]
+    assert parse_metrics([*lines, start("tp 2", 0)]).meshes == [MeshPart("tp 2", 2, 0)]
+    assert parse_metrics([train(1), json.dumps({"kind": "summary"})]).meshes == []
+
+
+def test_what_a_start_ended_with_is_kept_on_the_same_mesh_alone():
+    ended = [json.dumps({"kind": kind, "step": 2, "ranks": []}) for kind in ("prediction", "communication")]
+    lines = [start("pp 2", 0), train(1), train(2), *ended]
+    same, other = parse_metrics([*lines, start("pp 2", 2)]), parse_metrics([*lines, start("tp 2", 2)])
+    assert same.prediction["step"] == 2 and same.communication["step"] == 2
+    assert other.prediction == {} and other.communication == {}
 
 
 def test_values_that_can_not_be_drawn_become_none():

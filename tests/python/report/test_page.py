@@ -71,6 +71,23 @@ def test_page_of_a_finished_run(run):
     assert all(image.startswith("data:image/") for image in seen.images) and seen.images
 
 
+def test_what_memory_figures_count_is_said(run):
+    plain = render(read_run(run))
+    assert "fit · needed counts" not in plain and "peak resident:" not in plain  # a log without these figures
+    append(run, {"kind": "summary", "fit": {"fits": True, "needed_bytes": 2**30}})
+    append(run, {"kind": "prediction", "activation_peak_bytes": {"measured": 1, "predicted": 1}})
+    (run / "summary.json").write_text(json.dumps({"steps": 30, "peak_resident_bytes": 3 * 2**30}))
+    page = render(read_run(run))
+    outline(page)
+    for title, hint, row in (
+        ("Before the first step", "fit · needed counts tensors", "<th>fit · needed</th><td>1 GiB</td>"),
+        ("At the end", "peak resident: what the system counted", "<th>peak resident</th><td>3 GiB</td>"),
+        ("Predicted and measured", "Bytes are those of tensors", "<th>activation peak</th>"),
+    ):
+        card = page[page.index(f"<h3>{title}</h3>"):].split("</table>")[0]
+        assert hint in card and row in card, title
+
+
 def test_figures_hold_the_numbers_of_the_run(run):
     loss = figures(render(read_run(run)))["loss"]["data"][0]
     recorded = read_run(run).stages[0].metrics.column("loss")
@@ -156,6 +173,7 @@ def test_choice_of_samples_takes_wrong_ones_first_and_spreads():
 def test_numbers_as_people_read_them():
     assert text.value("exact_match", 0.98611) == "98.6 %"
     assert text.value("memory_bytes.total", 734003200.0) == "700 MiB"
+    assert text.value("held_bytes", 1010 * 2.0**20) == "1010 MiB"
     assert text.value("train_seconds", 132.4) == "2 min 12 s"
     assert text.value("tokens_per_second", 15512.0) == "15.5 k/s"
     assert text.value("parameters", 1240000) == "1.24 M"
@@ -239,6 +257,31 @@ def test_ranks_and_communication_are_tables(run):
     # Until its end a run shows the ranks alone.
     assert "Ranks" in outline(before).headings and "Communication" not in outline(before).headings
     assert "<td>3 MiB</td><td>–</td>" in before.replace(" class=num", "")
+
+
+def test_a_run_that_has_changed_its_mesh_lists_its_meshes(run):
+    def start(mesh, first_step):
+        fact = {"host": "node", "coordinates": "here", "blocks": [], "state_bytes": 1}
+        facts = [{**fact, "rank": rank} for rank in range(2)]
+        return {"kind": "summary", "mesh": mesh, "ranks": 2, "first_step": first_step, "rank_facts": facts}
+
+    record = json.loads((run / "metrics.jsonl").read_text().splitlines()[1])
+    sent = {"axis": "pp", "call": "send", "calls": 12, "bytes": 60 << 20, "wait_seconds": 1.5}
+    (run / "metrics.jsonl").unlink()
+    append(run, start("dp_shard 2", 0), *({**record, "step": step} for step in range(1, 21)))
+    append(run, {"kind": "communication", "step": 20, "steps": 20, "mean": [sent]})
+    assert "Meshes" not in (before := outline(render(read_run(run)))).headings and "Communication" in before.headings
+    append(run, start("pp 2", 20))
+    fresh = render(read_run(run)).replace(" class=num", "")
+    # The ranks of now have not sent what those before them had.
+    assert "<td>pp 2</td><td>2</td><td>none yet</td>" in fresh and "Communication" not in outline(fresh).headings
+    append(run, *({**record, "step": step} for step in range(21, 31)), {"kind": "skipped", "step": 31})
+    append(run, {"kind": "communication", "step": 31, "steps": 11, "mean": [sent]})
+    page = render(read_run(run)).replace(" class=num", "")
+    assert "Meshes" in outline(page).headings
+    for cells in (["dp_shard 2", "2", "1 to 20"], ["pp 2", "2", "21 to 31"]):
+        assert f"<td>{'</td><td>'.join(cells)}</td>" in page, cells
+    assert page.count("Of the last mesh only: pp 2.") == 2  # ranks, communication
 
 
 def test_a_run_of_one_process_has_no_tables_of_ranks(run):

@@ -14,7 +14,7 @@
 #include "gimbal/profile/allocation_meter.h"
 #include "gimbal/train/build.h"
 #include "gimbal/train/tape/block_levels.h"
-#include "gimbal/train/tape_runner.h"
+#include "gimbal/train/tape/tape_runner.h"
 #include "gimbal/train/weights.h"
 
 namespace gimbal {

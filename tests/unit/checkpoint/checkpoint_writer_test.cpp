@@ -106,11 +106,15 @@ TEST(CheckpointWriter, NothingIsVisibleBeforeWhatTheCallerPutsOnTheDisk) {
           .front();
     };
     rules.before_publishing = [] { throw UserError("the log is on a full disk"); };
+    std::uint64_t visible = 0;
+    rules.after_publishing = [&](std::uint64_t saved) { visible = fs::exists(path) ? saved : 99; };
     EXPECT_EQ(save(), "the log is on a full disk");
     EXPECT_FALSE(fs::exists(path));
+    EXPECT_EQ(visible, 0U);
     rules.before_publishing = [&] { calls += fs::exists(path) ? 100 : 1; };
     EXPECT_EQ(save(), "");
     EXPECT_TRUE(fs::exists(path));
+    EXPECT_EQ(visible, step);
   }
   EXPECT_EQ(calls, 2);
 }

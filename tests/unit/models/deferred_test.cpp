@@ -7,7 +7,7 @@
 #include <set>
 
 #include "gimbal/base/error.h"
-#include "gimbal/nn/gemm.h"
+#include "gimbal/nn/ops/gemm.h"
 #include "unit/models/tiny_models.h"
 
 namespace gimbal {

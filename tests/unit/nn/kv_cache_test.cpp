@@ -1,4 +1,4 @@
-#include "gimbal/nn/kv_cache.h"
+#include "gimbal/nn/attention/kv_cache.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/ones.h>

@@ -9,7 +9,7 @@
 
 #include <functional>
 
-#include "gimbal/nn/rms_norm.h"
+#include "gimbal/nn/ops/rms_norm.h"
 
 namespace gimbal {
 namespace {

@@ -13,13 +13,13 @@
 
 #include <cmath>
 
-#include "gimbal/nn/attention.h"
-#include "gimbal/nn/gemm.h"
-#include "gimbal/nn/linear_cross_entropy.h"
-#include "gimbal/nn/rms_norm.h"
-#include "gimbal/nn/rotary_table.h"
-#include "gimbal/nn/segment_groups.h"
-#include "gimbal/nn/swiglu.h"
+#include "gimbal/nn/attention/attention.h"
+#include "gimbal/nn/attention/rotary_table.h"
+#include "gimbal/nn/attention/segment_groups.h"
+#include "gimbal/nn/loss/linear_cross_entropy.h"
+#include "gimbal/nn/ops/gemm.h"
+#include "gimbal/nn/ops/rms_norm.h"
+#include "gimbal/nn/ops/swiglu.h"
 #include "unit/nn/gradient_check.h"
 
 namespace gimbal {

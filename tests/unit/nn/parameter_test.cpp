@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "gimbal/base/error.h"
-#include "gimbal/nn/kv_cache.h"
+#include "gimbal/nn/attention/kv_cache.h"
 
 namespace gimbal {
 namespace {

@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include "gimbal/nn/linear_cross_entropy.h"
+#include "gimbal/nn/loss/linear_cross_entropy.h"
 
 namespace gimbal {
 namespace {

@@ -92,11 +92,11 @@ TEST(PlanTable, OfTopAndOfMethodsAreAsAgreed) {
   // Peaks that are given count more than those of the simulated steps.
   const std::string text =
       comparison_table({plan_by_hand(), other}, {{79.3e9, 0, false}, {79.1e9, 0, true}});
-  EXPECT_NE(text.find("79.3 GB    no\n"), std::string::npos) << text;
-  EXPECT_NE(text.find("79.1 GB   yes\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("73.9 GiB    no\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("73.7 GiB   yes\n"), std::string::npos) << text;
 }
 
-TEST(Figures, TextOfTimesBytesAndCounts) {
+TEST(Figures, TextOfTimesAndCounts) {
   EXPECT_EQ(seconds_text(3.21e-5), "32.1 us");
   EXPECT_EQ(seconds_text(0.0312), "31.2 ms");
   EXPECT_EQ(seconds_text(0.312), "312 ms");
@@ -104,10 +104,6 @@ TEST(Figures, TextOfTimesBytesAndCounts) {
   EXPECT_EQ(seconds_text(45.67), "45.7 s");
   EXPECT_EQ(seconds_text(456.7), "457 s");
   EXPECT_EQ(seconds_text(3600 + 5 * 60), "1 h 05 min");
-  EXPECT_EQ(bytes_text(12), "12 bytes");
-  EXPECT_EQ(bytes_text(1.5e3), "1.5 kB");
-  EXPECT_EQ(bytes_text(310.44e6), "310.4 MB");
-  EXPECT_EQ(bytes_text(80e9), "80.0 GB");
   EXPECT_EQ(count_text(999), "999");
   EXPECT_EQ(count_text(1234567), "1,234,567");
 }
@@ -212,7 +208,12 @@ TEST_F(ExplainPlan, ListsPassesAndAlternatives) {
     EXPECT_NE(text.find("\n" + name), std::string::npos) << name << "\n" << text;
   }
   EXPECT_NE(text.find("off: "), std::string::npos) << text;
-  EXPECT_NE(text.find("The next best: "), std::string::npos) << text;
+  // Worded unlike the plan itself.
+  EXPECT_TRUE(std::regex_search(
+      text,
+      std::regex("- Not chosen, the next best: .*\\. A sample would take [0-9.]+ % (more|less) "
+                 "time than with the plan, mostly by ")))
+      << text;
 }
 
 }  // namespace

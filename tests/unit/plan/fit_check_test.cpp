@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "gimbal/base/byte_text.h"
 #include "gimbal/plan/search/cap_candidates.h"
 #include "gimbal/plan/search/evaluator.h"
 #include "gimbal/plan/text/figures.h"

@@ -149,9 +149,10 @@ TEST(Planner, SaysTheLeastMemoryThatWouldDo) {
   ASSERT_NE(error.find("needs at least "), std::string::npos) << error;
   const double least = std::stod(error.substr(error.find("at least ") + 9));
   // That much does, and a little less does not.
-  input.memory_bytes = least * 1e9;
+  constexpr double kGibi = 1 << 30;
+  input.memory_bytes = least * kGibi;
   expect_sound(make_plan(input).best, input);
-  input.memory_bytes = (least - 0.05) * 1e9;
+  input.memory_bytes = (least - 0.05) * kGibi;
   EXPECT_NE(error_of(input), "");
 }
 
@@ -204,8 +205,7 @@ TEST(Planner, RefusesWhatCannotWork) {
   EXPECT_NE(error_of(input).find("shares a step of 3 packs"), std::string::npos) << error_of(input);
   input = testing::small_input(8);
   input.memory_bytes = input.profile.reserved_bytes / 2;
-  EXPECT_NE(error_of(input).find("a device has 0 bytes for us"), std::string::npos)
-      << error_of(input);
+  EXPECT_NE(error_of(input).find("a device has 0 B for us"), std::string::npos) << error_of(input);
   EXPECT_NE(error_of(input).find("needs at least"), std::string::npos);
 }
 

@@ -138,7 +138,7 @@ TEST(ExportRun, NamesWhatItCannotExport) {
   expect_words(refused(checkpoint.string(), folder / "hf"), missing);
   expect_words(refused(checkpoint.string() + "/", folder / "hf"), missing);
   write_file_atomic(folder / "mine", "x");
-  expect_words(refused("", folder / "mine"), "exists and is no model folder");
+  expect_words(refused("", folder / "mine"), "exists and is no export of gimbal");
   for (const char* list : {"{}", "[1]"}) {
     write_file_atomic(folder / "run/stages.json", list);
     expect_words(refused("", folder / "hf"), "stages.json: is no list of the stages' names");

@@ -105,36 +105,55 @@ TEST_F(FollowPlan, AdviceNamesTheOptionsOfAPlanThatFits) {
   plan.mesh = {.pp = 2, .dp_replicate = 2};
   plan.schedule = {PipelineKind::kZeroBubble, 2, 1, 3};
   plan.layout.stage_begin = {0, block("text.0"), model.blocks.size()};
-  EXPECT_THAT(refused("parallel: {pp: 4, schedule: 1f1b}"),
-              AllOf(HasSubstr("For a plan that fits parallel.pp, parallel.schedule: `gimbal plan "
-                              "RECIPE --devices 4 --pp 4 --schedule 1f1b`."),
-                    Not(HasSubstr("--cap"))));
+  EXPECT_THAT(
+      refused("parallel: {pp: 4, schedule: 1f1b}"),
+      AllOf(HasSubstr("For a plan that fits parallel.pp, parallel.schedule: `gimbal plan "
+                      "RECIPE --devices 4 --pp 4 --schedule 1f1b --profile FILE --out FILE`."),
+            Not(HasSubstr("--cap"))));
   // A cap that is given alone would leave the other stream without one.
-  EXPECT_THAT(refused("balance: {text_cap: 500}"),
-              HasSubstr("RECIPE --devices 4 --cap text=500 --cap vision=12`."));
+  EXPECT_THAT(
+      refused("balance: {text_cap: 500}"),
+      HasSubstr("RECIPE --devices 4 --cap text=500 --cap vision=12 --profile FILE --out FILE`."));
   EXPECT_THAT(refused("balance: {text_cap: 500, vision_cap: 0, packs_per_step: 4}"),
               HasSubstr("For a plan that fits balance.text_cap, balance.vision_cap, "
                         "balance.packs_per_step: `gimbal plan RECIPE --devices 4 --cap text=500 "
-                        "--packs-per-step 4`."));
+                        "--packs-per-step 4 --profile FILE --out FILE`."));
   // No option chooses these.
   EXPECT_THAT(refused("balance: {micro_batches: 2}",
                       {"parallel.stage_starts=[text.1]", "train.plan=p/plan.json"}),
               AllOf(HasSubstr("Remove these keys"), Not(HasSubstr("gimbal plan"))));
 }
 
+TEST_F(FollowPlan, AdviceNamesTheMachineOfThePlan) {
+  plan.profile_origin = "analytic";
+  plan.hardware = "a100-80g";
+  EXPECT_THAT(refused("balance: {packs_per_step: 4}"),
+              HasSubstr("--packs-per-step 4 --hardware a100-80g --out FILE`."));
+  plan.hardware = "mine";  // from a file, whose name the plan does not know
+  EXPECT_THAT(refused("balance: {packs_per_step: 4}"),
+              HasSubstr("--packs-per-step 4 --profile FILE --out FILE`."));
+  plan.hardware = "a100-80g";
+  plan.profile_origin = "measured";
+  EXPECT_THAT(refused("balance: {packs_per_step: 4}"), HasSubstr("4 --profile FILE --out FILE`."));
+}
+
 TEST_F(FollowPlan, AdviceOnAxesNamesDevicesThatTheyMake) {
   plan.mesh = {.pp = 2, .dp_replicate = 2};
   plan.layout.stage_begin = {0, block("text.0"), model.blocks.size()};
-  EXPECT_THAT(refused("parallel: {pp: 1}"), HasSubstr("RECIPE --devices 4 --pp 1`."));
-  EXPECT_THAT(refused("parallel: {pp: 8}"), HasSubstr("RECIPE --pp 8`, and train with --nproc 8."));
+  EXPECT_THAT(refused("parallel: {pp: 1}"),
+              HasSubstr("RECIPE --devices 4 --pp 1 --profile FILE --out FILE`."));
+  EXPECT_THAT(refused("parallel: {pp: 8}"),
+              HasSubstr("RECIPE --pp 8 --profile FILE --out FILE`, and train with --nproc 8."));
   EXPECT_THAT(refused("parallel: {pp: 1, dp_replicate: 2}"),
-              HasSubstr("RECIPE --pp 1`, and train with --nproc 2."))
+              HasSubstr("RECIPE --pp 1 --profile FILE --out FILE`, and train with --nproc 2."))
       << "no other axis is left for the rest";
   EXPECT_THAT(refused("parallel: {pp: 1, dp_replicate: 4}"),
-              HasSubstr("RECIPE --devices 4 --pp 1 --dp-replicate 4`."));
+              HasSubstr("RECIPE --devices 4 --pp 1 --dp-replicate 4 --profile FILE"));
   // The plan reads the recipe's file, not this command line.
-  EXPECT_THAT(refused("", {"parallel.pp=4", "parallel.dp_replicate=2"}),
-              HasSubstr("RECIPE --pp 4 --dp-replicate 2`, and train with --nproc 8."));
+  EXPECT_THAT(
+      refused("", {"parallel.pp=4", "parallel.dp_replicate=2"}),
+      HasSubstr(
+          "RECIPE --pp 4 --dp-replicate 2 --profile FILE --out FILE`, and train with --nproc 8."));
 }
 
 TEST_F(FollowPlan, StartsOfStagesAreHeldAgainstThePlans) {
@@ -252,7 +271,7 @@ TEST_F(FollowPlan, MeshesThatDoNotRunHereAreRefused) {
               AllOf(HasSubstr("no expert parallelism"), HasSubstr("--ep 1")));
   EXPECT_THAT(check(MeshShape{.dp_replicate = 2}, 1),
               HasSubstr("is for 2 processes, but this run has 1. Start it with --nproc 2, or plan "
-                        "with --devices 1"));
+                        "again: `gimbal plan RECIPE --devices 1 --profile FILE --out FILE`."));
   EXPECT_THAT(check(MeshShape{}, 3), HasSubstr("is for 1 process, but this run has 3"));
 }
 

@@ -1,4 +1,4 @@
-#include "gimbal/train/out_of_memory.h"
+#include "gimbal/train/stop/out_of_memory.h"
 
 #include <ATen/ops/empty.h>
 #include <gtest/gtest.h>

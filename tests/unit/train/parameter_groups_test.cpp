@@ -1,4 +1,4 @@
-#include "gimbal/train/parameter_groups.h"
+#include "gimbal/train/trainer/parameter_groups.h"
 
 #include <gtest/gtest.h>
 

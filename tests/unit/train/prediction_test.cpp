@@ -141,9 +141,12 @@ TEST(Prediction, WithAPlanComparesStepAndClasses) {
   EXPECT_EQ(layer.at("class"), "text_layer");
   EXPECT_NEAR(layer.at("forward").at("ratio").get<double>(), 1.1, 1e-12);
   EXPECT_NEAR(layer.at("backward").at("measured").get<double>(), 0.15, 1e-12);
-  EXPECT_THAT(to_text(report), AllOf(HasSubstr("step 550 ms, predicted 500 ms (+10.0%)"),
-                                     HasSubstr("text_layer forward 110 ms"),
-                                     HasSubstr("backward 150 ms, predicted 200 ms (-25.0%)")));
+  EXPECT_THAT(to_text(report),
+              AllOf(HasSubstr("activations at most 130 B, predicted 120 B (+8.3%)"),
+                    HasSubstr("memory at most 4.00 KiB, predicted 3.91 KiB (+2.5%)"),
+                    HasSubstr("step 550 ms, predicted 500 ms (+10.0%)"),
+                    HasSubstr("text_layer forward 110 ms"),
+                    HasSubstr("backward 150 ms, predicted 200 ms (-25.0%)")));
 }
 
 TEST(Prediction, EachPipelineRankHasItsPeakAndAPartOfTheTimes) {
@@ -180,16 +183,17 @@ TEST(MemoryFit, SaysWhetherItFitsAndNamesTheSamples) {
   fit.largest.work.text_rows = 4096;
   fit.samples = {"a.jsonl line 1", "a.jsonl line 2", "a.jsonl line 3", "b.jsonl line 9", "more"};
   EXPECT_TRUE(fit.fits());
-  EXPECT_THAT(to_text(fit), AllOf(HasSubstr("fits: 4 GB of 8 GB"), HasSubstr("4,096 tokens"),
-                                  HasSubstr("b.jsonl line 9 and 1 more")));
+  EXPECT_THAT(to_text(fit),
+              AllOf(HasSubstr("yes: needs about 3.73 GiB of 7.45 GiB for the"),
+                    HasSubstr("4,096 tokens"), HasSubstr("b.jsonl line 9 and 1 more")));
   fit.planned_bytes = 7.5e9;
   EXPECT_FALSE(fit.fits());
-  EXPECT_THAT(to_text(fit), HasSubstr("DOES NOT FIT: 8.5 GB of 8 GB"));
+  EXPECT_THAT(to_text(fit), HasSubstr("NO: needs about 7.92 GiB of 7.45 GiB for the"));
   EXPECT_THAT(fit_warning(fit), HasSubstr("lower balance.text_cap"));
   fit.memory.activation_bytes = 7.2e9;
   fit.planned_bytes = 1e9;
   EXPECT_FALSE(fit.fits()) << "a plan that says too little makes nothing fit";
-  EXPECT_THAT(to_text(fit), HasSubstr("DOES NOT FIT: 8.2 GB of 8 GB"));
+  EXPECT_THAT(to_text(fit), HasSubstr("NO: needs about 7.64 GiB of 7.45 GiB for the"));
   EXPECT_EQ(to_json(fit).at("fits"), false);
   EXPECT_EQ(to_json(fit).at("samples").size(), 5U);
 }
@@ -198,7 +202,7 @@ TEST(MemoryFit, APlanAboveTheMachineIsRefused) {
   EXPECT_NO_THROW(check_plan_fits(predicted_plan(), "p.json", 4000));
   EXPECT_THAT(
       testing::message_of<UserError>([] { check_plan_fits(predicted_plan(), "p.json", 3999); }),
-      HasSubstr("plan 'p.json' needs 4 kB in each process, but a process may use 4 kB"));
+      HasSubstr("plan 'p.json' needs 3.91 KiB in each process, but a process may use 3.91 KiB"));
 }
 
 TEST(MemoryFit, TravelsBetweenRanksAndTheTightestIsShown) {

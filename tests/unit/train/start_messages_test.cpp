@@ -4,7 +4,7 @@
 #include <csignal>
 
 #include "gimbal/train/build.h"
-#include "gimbal/train/stop_signal.h"
+#include "gimbal/train/stop/stop_signal.h"
 
 namespace gimbal {
 namespace {

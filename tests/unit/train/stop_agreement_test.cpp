@@ -1,4 +1,4 @@
-#include "gimbal/train/stop_agreement.h"
+#include "gimbal/train/stop/stop_agreement.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,6 @@
-#include "gimbal/train/stop_signal.h"
+#include "gimbal/train/stop/stop_signal.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <csignal>
@@ -18,6 +19,21 @@ TEST(StopSignalDeathTest, IsNoticed) {
         std::_Exit(stop_signal());
       },
       ::testing::ExitedWithCode(SIGUSR1), "");
+}
+
+TEST(StopSignalDeathTest, ASecondSigintSaysFromWhereANewStartGoesOn) {
+  const auto end_at_once = [](int num_notes) {
+    install_stop_signals();
+    for (int step = 0; step < num_notes; ++step) note_restart("runs/demo", 20 * step);
+    std::raise(SIGINT);
+    std::raise(SIGINT);
+  };
+  EXPECT_EXIT(end_at_once(3), ::testing::KilledBySignal(SIGINT),
+              "again to go on after step 40 of 'runs/demo'");
+  EXPECT_EXIT(end_at_once(1), ::testing::KilledBySignal(SIGINT),
+              "again to begin 'runs/demo' anew, which has no complete checkpoint yet");
+  EXPECT_EXIT(end_at_once(0), ::testing::KilledBySignal(SIGINT),
+              ::testing::Not(::testing::HasSubstr("again")));
 }
 
 TEST(StopSignalDeathTest, WhatABackgroundJobIgnoresStaysIgnored) {

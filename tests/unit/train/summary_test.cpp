@@ -42,6 +42,21 @@ TEST(RunSummary, OneSampleIsNoSamples) {
   EXPECT_NE(text.find(": 1 sample, 0 tokens, 1 picture\n"), std::string::npos) << text;
 }
 
+TEST(RunSummary, SaysInTheUnitsOfTheSystemWhetherItFits) {
+  constexpr double kGibi = 1 << 30;
+  RunSummary summary = summary_with_rejected(0);
+  summary.fit.memory.activation_bytes = 0.5 * kGibi;
+  summary.fit.program_bytes = kGibi;
+  summary.fit.machine_bytes = 15.6 * kGibi;
+  summary.program_bytes = 1 << 30;
+  const std::string text = to_text(summary);
+  EXPECT_NE(text.find("\nmemory   about 512.0 MiB per process: "), std::string::npos) << text;
+  EXPECT_NE(text.find("; the program holds 1.00 GiB before the first step\n"
+                      "fit      yes: needs about 1.50 GiB of 15.6 GiB for the largest "),
+            std::string::npos)
+      << text;
+}
+
 TEST(RunSummary, StagesAreInTheOrderOfTheModelWithTheirRanks) {
   RunSummary summary = summary_with_rejected(0);
   const RankFacts first{"host", "pp 0", {"vision.embed .. vision.1", "text.0 .. text.1"}, 0};

@@ -3,7 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/addcmul.h>
 
-#include "gimbal/nn/attention.h"
+#include "gimbal/nn/attention/attention.h"
 
 namespace gimbal {
 namespace {

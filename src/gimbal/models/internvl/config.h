@@ -6,7 +6,7 @@
 
 #include "gimbal/base/json.h"
 #include "gimbal/models/text/config.h"
-#include "gimbal/nn/activation.h"
+#include "gimbal/nn/ops/activation.h"
 
 namespace gimbal {
 

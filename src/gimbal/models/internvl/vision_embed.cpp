@@ -5,8 +5,8 @@
 #include <ATen/ops/zeros.h>
 
 #include "gimbal/base/error.h"
-#include "gimbal/nn/gemm.h"
 #include "gimbal/nn/layers.h"
+#include "gimbal/nn/ops/gemm.h"
 
 namespace gimbal {
 namespace {

@@ -1,7 +1,7 @@
 #include "gimbal/models/text/attention.h"
 
 #include "gimbal/models/mesh_fit.h"
-#include "gimbal/nn/attention.h"
+#include "gimbal/nn/attention/attention.h"
 
 namespace gimbal {
 namespace {

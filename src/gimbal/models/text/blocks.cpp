@@ -5,8 +5,8 @@
 
 #include "gimbal/base/error.h"
 #include "gimbal/models/place_split.h"
-#include "gimbal/nn/gemm.h"
-#include "gimbal/nn/swiglu.h"
+#include "gimbal/nn/ops/gemm.h"
+#include "gimbal/nn/ops/swiglu.h"
 
 namespace gimbal {
 namespace {

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "gimbal/base/json.h"
-#include "gimbal/nn/activation.h"
-#include "gimbal/nn/rotary_table.h"
+#include "gimbal/nn/attention/rotary_table.h"
+#include "gimbal/nn/ops/activation.h"
 
 namespace gimbal {
 

@@ -3,7 +3,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "gimbal/base/error.h"
-#include "gimbal/nn/chunked_loss.h"
+#include "gimbal/nn/loss/chunked_loss.h"
 #include "gimbal/parallel/ports.h"
 #include "gimbal/parallel/ports/vocab_softmax.h"
 

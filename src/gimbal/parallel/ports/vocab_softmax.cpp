@@ -6,7 +6,7 @@
 
 #include <limits>
 
-#include "gimbal/nn/softmax_row.h"
+#include "gimbal/nn/loss/softmax_row.h"
 
 namespace gimbal {
 namespace {

@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "gimbal/base/byte_text.h"
 #include "gimbal/base/error.h"
 #include "gimbal/plan/methods.h"
 #include "gimbal/plan/partition.h"
@@ -38,11 +39,12 @@ Bytes least_need(const PlanInput& input, const CutProblem& cut, int stages_per_r
   return static_cast<double>(least) * stages_per_rank;
 }
 
-/// In MB or GB, rounded up, so that what is said is enough.
+/// In GiB, as --memory counts, rounded up, so that what is said is enough.
 std::string enough_text(Bytes bytes) {
-  const bool large = bytes >= 1e9;
-  const double unit = large ? 1e9 : 1e6;
-  return concat(std::ceil(bytes / unit * 100) / 100, large ? " GB" : " MB");
+  constexpr double kMebi = 1 << 20, kGibi = 1 << 30;
+  const bool large = bytes >= kGibi;
+  const double unit = large ? kGibi : kMebi;
+  return concat(std::ceil(bytes / unit * 100) / 100, large ? " GiB" : " MiB");
 }
 
 }  // namespace

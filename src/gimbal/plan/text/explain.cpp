@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gimbal/base/byte_text.h"
 #include "gimbal/base/error.h"
 #include "gimbal/plan/search/cap_candidates.h"
 #include "gimbal/plan/search/evaluator.h"
@@ -259,10 +260,10 @@ class Explanation {
           std::max_element(parts.begin(), parts.end(), [&](const auto& x, const auto& y) {
             return ratio < 0 ? x.second > y.second : x.second < y.second;
           });
-      tell(told == 0 ? "The next best: " : "Then: ", choice_text(other), "; ",
-           percent_text(std::abs(ratio)), ratio < 0 ? " less" : " more", " time for a sample, ",
-           "mostly by ", most->first, " (", seconds_text(std::abs(most->second)),
-           most->second < 0 ? " less)." : " more).");
+      tell(told == 0 ? "Not chosen, the next best: " : "Not chosen, after that: ",
+           choice_text(other), ". A sample would take ", percent_text(std::abs(ratio)),
+           ratio < 0 ? " less" : " more", " time than with the plan, mostly by ", most->first, " (",
+           seconds_text(std::abs(most->second)), most->second < 0 ? " less)." : " more).");
       if (++told == 3) break;
     }
   }

@@ -34,13 +34,6 @@ std::string seconds_text(Seconds seconds) {
   return printed("%.1f us", 1e6 * seconds);
 }
 
-std::string bytes_text(Bytes bytes) {
-  if (bytes >= 1e9) return printed("%.1f GB", bytes / 1e9);
-  if (bytes >= 1e6) return printed("%.1f MB", bytes / 1e6);
-  if (bytes >= 1e3) return printed("%.1f kB", bytes / 1e3);
-  return printed("%.0f bytes", bytes);
-}
-
 std::string percent_text(double share) { return printed("%.1f %%", 100 * share); }
 
 std::string count_text(std::uint64_t value) {

@@ -1,4 +1,4 @@
-// Figures of a plan for people: times, bytes, shares and aligned tables.
+// Figures of a plan for people: times, shares and aligned tables.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,6 @@ namespace gimbal {
 
 /// "31.2 ms", "1.23 s", "2 h 05 min".
 std::string seconds_text(Seconds seconds);
-/// "78.1 GB", "512.0 MB": powers of 1000, as data sheets count.
-std::string bytes_text(Bytes bytes);
 /// "12.3 %".
 std::string percent_text(double share);
 /// "40,941".

@@ -1,6 +1,7 @@
 // "Will it fit?" in words.
 #include <algorithm>
 
+#include "gimbal/base/byte_text.h"
 #include "gimbal/base/error.h"
 #include "gimbal/plan/fit_check.h"
 #include "gimbal/plan/text/figures.h"

@@ -1,6 +1,7 @@
 // Plans as tables.
 #include <algorithm>
 
+#include "gimbal/base/byte_text.h"
 #include "gimbal/base/error.h"
 #include "gimbal/plan/text/explain.h"
 #include "gimbal/plan/text/figures.h"

@@ -22,7 +22,7 @@ bool BatchStream::next_request(std::vector<std::uint32_t>& samples) {
     StepPlan plan = planner_.plan(position_);
     position_ = plan.next;
     --steps_left_;
-    requests_ = plan.micro_batches;
+    requests_ = plan.micro_batches();
     next_micro_batch_ = 0;
     const std::lock_guard lock(mutex_);
     plans_.push_back(std::move(plan));

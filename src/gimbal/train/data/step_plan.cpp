@@ -116,6 +116,7 @@ StepPlan StepPlanner::plan(Position position) {
                " of epoch ", position.epoch, " which has ", order.num_steps());
   StepPlan plan;
   plan.position = position;
+  plan.data_rank = static_cast<std::size_t>(rank_);
   plan.loads.resize(static_cast<std::size_t>(world_size_));
   plan.all_micro_batches.resize(plan.loads.size());
   const std::uint64_t num_packs = order.packs_in_step(position.step_in_epoch);
@@ -135,7 +136,6 @@ StepPlan StepPlanner::plan(Position position) {
   if (pad_) {
     for (auto& parts : plan.all_micro_batches) parts.resize(pad_(most));
   }
-  plan.micro_batches = plan.all_micro_batches[static_cast<std::size_t>(rank_)];
   for (const RankLoad& load : plan.loads) plan.loss_tokens += load.loss_tokens;
   const bool last = position.step_in_epoch + 1 == order.num_steps();
   plan.next =

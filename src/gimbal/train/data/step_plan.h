@@ -31,13 +31,19 @@ struct RankLoad {
 
 struct StepPlan {
   Position position;
-  Position next;  // where the following step is
-  std::vector<std::vector<std::uint32_t>>
-      micro_batches;  // of this rank, in order; at least one, which may be empty
-  std::vector<std::vector<std::vector<std::uint32_t>>> all_micro_batches;  // of every data rank
-  std::vector<RankLoad> loads;                                             // of every data rank
+  Position next;              // where the following step is
+  std::size_t data_rank = 0;  // of the rank that planned
+  // The samples of each micro-batch of every data rank, in order; each rank has at least one
+  // micro-batch, which may be empty.
+  std::vector<std::vector<std::vector<std::uint32_t>>> all_micro_batches;
+  std::vector<RankLoad> loads;    // of every data rank
   std::uint64_t loss_tokens = 0;  // of the whole step: the loss normaliser
 
+  /// The micro-batches of `data_rank`.
+  const std::vector<std::vector<std::uint32_t>>& micro_batches() const& {
+    return all_micro_batches.at(data_rank);
+  }
+  void micro_batches() const&& = delete;  // they would not outlive the plan
   /// 1 - mean / max of the ranks' cost.
   double waste() const;
 };

@@ -129,8 +129,10 @@ void check_plan_runs(const Plan& plan, const std::string& plan_file, int world_s
   const int devices = plan.mesh.devices();
   GIMBAL_USER_CHECK(devices == world_size, quoted_plan(plan_file), " is for ", devices,
                     devices == 1 ? " process" : " processes", ", but this run has ", world_size,
-                    ". Start it with --nproc ", devices, ", or plan with --devices ", world_size,
-                    ".");
+                    ". Start it with --nproc ", devices,
+                    ", or plan again: `gimbal plan RECIPE "
+                    "--devices ",
+                    world_size, " ", last_plan_words(plan), "`.");
 }
 
 void check_plan_model(const Plan& plan, const std::string& plan_file, const ModelDesc& model,
@@ -170,7 +172,7 @@ void check_plan_freeze(const Plan& plan, const std::string& plan_file, const Mod
 void apply_plan(const Plan& plan, const std::string& plan_file, const ModelDesc& model,
                 StageRecipe& stage) {
   BalanceConfig& balance = stage.recipe.balance;
-  PlanOptions options(stage, plan_file);
+  PlanOptions options(stage, plan_file, plan);
   check_packs(balance, options);
   take_caps(plan, plan_file, options, balance);
   options.take("balance.packs_per_step", balance.packs_per_step, plan.packs_per_step,
@@ -209,7 +211,7 @@ StageRecipe follow_plan_mesh(StageRecipe stage, const ModelDesc& model, int worl
   const Plan plan = load_plan(file);
   check_plan_model(plan, file, model, stage.recipe.model.path);
   check_plan_runs(plan, file, world_size);
-  PlanOptions options(stage, file);
+  PlanOptions options(stage, file, plan);
   take_parallel(plan, options, stage);
   options.throw_if_any(world_size);
   return stage;

@@ -1,9 +1,19 @@
 #include "gimbal/train/layout/plan_options.h"
 
+#include <algorithm>
+
 #include "gimbal/base/error.h"
 #include "gimbal/config/mesh_shape.h"
+#include "gimbal/cost/hardware.h"
 
 namespace gimbal {
+
+std::string last_plan_words(const Plan& plan) {
+  const bool is_known =
+      plan.profile_origin == "analytic" &&
+      std::ranges::find(known_hardware(), plan.hardware, &Hardware::name) != known_hardware().end();
+  return (is_known ? "--hardware " + plan.hardware : "--profile FILE") + " --out FILE";
+}
 
 std::string PlanOptions::place_given(const std::string& key) const {
   const auto it = stage_.given.find(key);
@@ -64,8 +74,9 @@ void PlanOptions::throw_if_any(int devices) const {
     advice += concat(" For a plan that fits ", fitting_keys_, ": `gimbal plan RECIPE");
     // Without --devices a plan is for the product of its axes.
     advice += can_have(devices)
-                  ? concat(" --devices ", devices, fitting_words_, "`.")
-                  : concat(fitting_words_, "`, and train with --nproc ", asked_devices_, ".");
+                  ? concat(" --devices ", devices, fitting_words_, " ", last_words_, "`.")
+                  : concat(fitting_words_, " ", last_words_, "`, and train with --nproc ",
+                           asked_devices_, ".");
   }
   throw UserError(concat("the recipe and the plan '", plan_file_,
                          "' (train.plan) do not agree:", problems_, advice));

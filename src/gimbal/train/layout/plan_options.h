@@ -6,14 +6,20 @@
 #include <utility>
 
 #include "gimbal/config/recipe.h"
+#include "gimbal/plan/plan.h"
 
 namespace gimbal {
+
+/// What every `gimbal plan RECIPE ...` that replaces `plan` ends with, as without a machine there
+/// is no plan and without a file no plan is written: "--hardware a100-80g --out FILE", or
+/// "--profile FILE --out FILE" for one that was measured or has a machine of the user's own.
+std::string last_plan_words(const Plan& plan);
 
 /// Takes whole numbers of the plan over and collects the options that the plan contradicts.
 class PlanOptions {
  public:
-  PlanOptions(StageRecipe& stage, std::string plan_file)
-      : stage_(stage), plan_file_(std::move(plan_file)) {}
+  PlanOptions(StageRecipe& stage, std::string plan_file, const Plan& plan)
+      : stage_(stage), plan_file_(std::move(plan_file)), last_words_(last_plan_words(plan)) {}
 
   /// `option`: as ParallelConflict::option.
   void take(const std::string& key, std::int64_t& field, std::uint64_t planned,
@@ -39,6 +45,7 @@ class PlanOptions {
 
   StageRecipe& stage_;
   std::string plan_file_;
+  std::string last_words_;
   std::string problems_;
   std::string fitting_keys_;
   std::string fitting_words_;

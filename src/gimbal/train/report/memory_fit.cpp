@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "gimbal/base/byte_text.h"
 #include "gimbal/base/error.h"
 #include "gimbal/train/report/progress.h"
 
@@ -85,9 +86,9 @@ Json to_json(const MemoryFit& fit) {
 
 std::string to_text(const MemoryFit& fit) {
   const auto count = [](double rows) { return format_count(static_cast<std::uint64_t>(rows)); };
-  std::string text = fit.fits() ? "fits" : "DOES NOT FIT";
-  text += ": " + format_quantity(fit.needed_bytes()) + "B of " +
-          format_quantity(fit.machine_bytes) + "B for the largest micro-batch (" +
+  std::string text = fit.fits() ? "yes" : "NO";
+  text += ": needs about " + bytes_text(fit.needed_bytes()) + " of " +
+          bytes_text(fit.machine_bytes) + " for the largest micro-batch (" +
           count(fit.largest.work.text_rows) + " tokens, " + count(fit.largest.work.vision_rows) +
           " vision rows; data rank " + std::to_string(fit.largest.rank) + ", step " +
           format_count(fit.largest.step_in_epoch + 1) + " of the epoch" +
@@ -101,9 +102,9 @@ std::string to_text(const MemoryFit& fit) {
 }
 
 std::string fit_warning(const MemoryFit& fit) {
-  return concat("the largest micro-batch needs about ", format_quantity(fit.needed_bytes()),
-                "B and this process may use ", format_quantity(fit.machine_bytes),
-                "B. The run may end out of memory: lower balance.text_cap and balance.vision_cap, "
+  return concat("the largest micro-batch needs about ", bytes_text(fit.needed_bytes()),
+                " and this process may use ", bytes_text(fit.machine_bytes),
+                ". The run may end out of memory: lower balance.text_cap and balance.vision_cap, "
                 "set model.recompute=full or a higher balance.micro_batches, or leave out the "
                 "samples named above (balance.oversize=reject with lower caps).");
 }
@@ -111,9 +112,9 @@ std::string fit_warning(const MemoryFit& fit) {
 void check_plan_fits(const Plan& plan, const std::string& plan_file, double machine_bytes) {
   if (plan.prediction.peak_bytes.empty()) return;
   const double peak = *std::ranges::max_element(plan.prediction.peak_bytes);
-  GIMBAL_USER_CHECK(peak <= machine_bytes, "plan '", plan_file, "' needs ", format_quantity(peak),
-                    "B in each process, but a process may use ", format_quantity(machine_bytes),
-                    "B here. Plan for this machine: measure it with `gimbal profile`, or give "
+  GIMBAL_USER_CHECK(peak <= machine_bytes, "plan '", plan_file, "' needs ", bytes_text(peak),
+                    " in each process, but a process may use ", bytes_text(machine_bytes),
+                    " here. Plan for this machine: measure it with `gimbal profile`, or give "
                     "`gimbal plan` its --memory.");
 }
 

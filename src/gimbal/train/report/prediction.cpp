@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "gimbal/base/byte_text.h"
 #include "gimbal/base/error.h"
 #include "gimbal/train/report/progress.h"
 
@@ -33,19 +34,30 @@ Json ranks_json(const std::vector<RankPeak>& ranks) {
   return list;
 }
 
-std::string figure_text(const Compared& figure, double factor, const char* unit) {
-  char text[160];
-  std::snprintf(text, sizeof text, "%s %.4g %s, predicted %.4g %s", figure.name.c_str(),
-                figure.measured * factor, unit, figure.predicted * factor, unit);
-  std::string line = text;
+/// "step 550 ms, predicted 500 ms (+10.0%)".
+std::string figure_text(const Compared& figure, const std::string& measured,
+                        const std::string& predicted) {
+  std::string line = figure.name + " " + measured + ", predicted " + predicted;
   if (figure.ratio()) {
+    char text[32];
     std::snprintf(text, sizeof text, " (%+.1f%%)", 100 * (*figure.ratio() - 1));
     line += text;
   }
   return line;
 }
 
-constexpr double kMebi = 1.0 / (1 << 20);
+std::string memory_figure_text(const Compared& figure) {
+  return figure_text(figure, bytes_text(figure.measured), bytes_text(figure.predicted));
+}
+
+std::string time_figure_text(const Compared& figure) {
+  const auto milliseconds = [](double seconds) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.4g ms", 1000 * seconds);
+    return std::string(text);
+  };
+  return figure_text(figure, milliseconds(figure.measured), milliseconds(figure.predicted));
+}
 
 }  // namespace
 
@@ -123,18 +135,17 @@ Json to_json(const PredictionReport& report) {
 }
 
 std::string to_text(const PredictionReport& report) {
-  std::string text =
-      "measured against predicted: " + figure_text(report.activation_peak, kMebi, "MiB");
+  std::string text = "measured against predicted: " + memory_figure_text(report.activation_peak);
   if (report.plan.empty()) return text;
   text += "\n  plan     " + report.plan;
-  for (const Compared& peak : report.total_peaks) text += "\n  " + figure_text(peak, kMebi, "MiB");
-  if (report.step_seconds) text += "\n  " + figure_text(*report.step_seconds, 1000, "ms");
+  for (const Compared& peak : report.total_peaks) text += "\n  " + memory_figure_text(peak);
+  if (report.step_seconds) text += "\n  " + time_figure_text(*report.step_seconds);
   text += "\n  milliseconds of a micro-batch, mean of " + format_count(report.timed_micro_batches) +
           ":";
   for (std::size_t i = 0; i < report.forward.size(); ++i) {
     Compared forward = report.forward[i], backward = report.backward[i];
     forward.name += " forward", backward.name = "backward";
-    text += "\n    " + figure_text(forward, 1000, "ms") + "; " + figure_text(backward, 1000, "ms");
+    text += "\n    " + time_figure_text(forward) + "; " + time_figure_text(backward);
   }
   return text;
 }

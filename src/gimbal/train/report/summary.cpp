@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "gimbal/base/byte_text.h"
 #include "gimbal/train/report/progress.h"
 
 namespace gimbal {
@@ -119,12 +120,12 @@ std::string to_text(const RunSummary& s) {
     text += "mesh     " + s.mesh + " on " + format_count(static_cast<std::uint64_t>(s.ranks)) +
             " processes\n";
   text += stage_lines(s.rank_facts);
-  text += "memory   about " + format_quantity(s.fit.memory.total_bytes()) +
-          "B per process: parameters " + format_quantity(s.fit.memory.parameter_bytes) +
-          "B, gradients " + format_quantity(s.fit.memory.gradient_bytes) + "B, optimizer " +
-          format_quantity(s.fit.memory.optimizer_bytes) + "B, activations " +
-          format_quantity(s.fit.memory.activation_bytes) + "B; the program holds " +
-          format_quantity(static_cast<double>(s.program_bytes)) + "B before the first step\n";
+  text += "memory   about " + bytes_text(s.fit.memory.total_bytes()) + " per process: parameters " +
+          bytes_text(s.fit.memory.parameter_bytes) + ", gradients " +
+          bytes_text(s.fit.memory.gradient_bytes) + ", optimizer " +
+          bytes_text(s.fit.memory.optimizer_bytes) + ", activations " +
+          bytes_text(s.fit.memory.activation_bytes) + "; the program holds " +
+          bytes_text(static_cast<double>(s.program_bytes)) + " before the first step\n";
   text += "fit      " + to_text(s.fit) + "\n";
   text += "machine  " + std::to_string(s.ranks) + (s.ranks == 1 ? " process" : " processes") +
           " x " + std::to_string(s.threads) + (s.threads == 1 ? " thread" : " threads") +

@@ -13,9 +13,10 @@ namespace gimbal {
 /// What each rank is and holds.
 struct RankFacts {
   std::string host;
-  std::string coordinates;          // in the mesh; empty for a run without axes
-  std::vector<std::string> blocks;  // first and last of each of its stages
-  std::uint64_t state_bytes = 0;    // measured: parameters, gradients, optimizer state
+  std::string coordinates;                 // in the mesh; empty for a run without axes
+  std::vector<std::string> blocks;         // first and last of each of its stages
+  std::uint64_t state_bytes = 0;           // measured: parameters, gradients, optimizer state
+  std::string shared_memory_trouble = {};  // CommWorld's; in no file
 };
 
 struct RunSummary {
