@@ -7,9 +7,9 @@ AI2D, ChartQA and DocVQA. Rungs: random packs of equally many samples, cut by la
 keeping everything does not fit). With pp 2 (1F1B), and with dp 2 without the rung that cuts. `gimbal profile` measures
 the blocks in two processes at the same time; the simulator gets the packs, cuts and levels of each run. Rungs take
 turns in rounds; the steps of the first epoch do not count. The speed of a machine that others use as well drifts by
-more than what is judged here: it is profiled again after each round, a round is predicted from the profiles before
-and behind it, and its error is that of this prediction; the worst round and the error from the profile before it
-alone stand beside. Plans follow the first profile. Prints tables on stderr and
+more than what is judged here: it is profiled again after each run, a run is predicted from the profiles before and
+behind it, and its error is that of this prediction; the worst round and the error from the profile before it alone
+stand beside. Plans follow the first profile. Prints tables on stderr and
 JSON on stdout; exits 1 when a limit is missed.
 
 Limits: predicted step time (median over the rounds) and peak of each rank within 10 % of the measured, for every
@@ -94,7 +94,7 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=264, help="of the length data")
     parser.add_argument("--epochs", type=int, default=3, help="the first one warms up")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--profile-seconds", type=float, default=30, help="of each profile: one more than rounds")
+    parser.add_argument("--profile-seconds", type=float, default=15, help="of each profile: one more than runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="new folder for the runs, which are removed otherwise")
     args = parser.parse_args()
@@ -107,13 +107,18 @@ def main() -> int:
         inputs = make_inputs(folder, args.samples, args.seed)
         profiles = [profile_machine(inputs, folder / "profile_0", args.profile_seconds)]
         cases = make_cases(inputs, profiles[0], folder, args.epochs)
+        around: dict[str, dict[str, list[tuple[Path, Path]]]] = {
+            case.name: {rung.name: [] for rung in case.rungs} for case in cases
+        }
         for number in range(args.rounds):
             for case in cases:
-                case.train_all(number)
-            profiles.append(profile_machine(inputs, folder / f"profile_{number + 1}", args.profile_seconds))
+                for rung in case.rungs:
+                    case.train(rung, number)
+                    profiles.append(profile_machine(inputs, folder / f"profile_{len(profiles)}", args.profile_seconds))
+                    around[case.name][rung.name].append((profiles[-2], profiles[-1]))
         results, missed = {}, []
         for case in cases:
-            rows = case.rows(profiles)
+            rows = case.rows(around[case.name])
             print(table(case, rows), file=sys.stderr)
             results[case.name] = report(case, rows)
             missed += judge(case, rows)

@@ -40,7 +40,7 @@ class Row:
     measured_peaks: list[float]  # bytes per rank
     predicted_peaks: list[float]
     # Predicted over measured - 1: the median over the rounds and the worst one, each beside the mean of the profiles around
-    # it; and the median beside the profile before it alone.
+    # the run; and the median beside the profile before it alone.
     error: float
     worst_error: float
     error_from_before: float
@@ -137,23 +137,20 @@ class Case:
         least, most = (max(self.pipeline.stage_bytes(layout, works)) for layout in (everything, nothing))
         return least + MEMORY_SHARE * (most - least) + self.reserved_bytes
 
-    def train_all(self, round_number: int) -> None:
-        """Each rung once."""
-        for rung in self.rungs:
-            print(f"  {self.name}, round {round_number + 1}: {rung.name}", file=sys.stderr, flush=True)
-            folder = self.folder / f"{self.name} {rung.name} {round_number}".replace(" ", "_")
-            self.runs[rung.name].append(train(rung.recipe, folder, PROCESSES))
+    def train(self, rung: Rung, round_number: int) -> None:
+        print(f"  {self.name}, round {round_number + 1}: {rung.name}", file=sys.stderr, flush=True)
+        folder = self.folder / f"{self.name} {rung.name} {round_number}".replace(" ", "_")
+        self.runs[rung.name].append(train(rung.recipe, folder, PROCESSES))
 
-    def rows(self, profiles: list[Path]) -> list[Row]:
-        """`profiles`: one before each round, and one behind the last."""
-        pipelines = [self._pipeline(self._planner(file)) for file in profiles]
-        rows = [self._row(rung, pipelines) for rung in self.rungs]
+    def rows(self, profiles: dict[str, list[tuple[Path, Path]]]) -> list[Row]:
+        """`profiles`: of each rung, those before and behind each of its runs."""
+        rows = [self._row(rung, profiles[rung.name]) for rung in self.rungs]
         for row in rows:
             row.measured_ratio = _per_sample(rows[0], "measured") / _per_sample(row, "measured")
             row.predicted_ratio = _per_sample(rows[0], "predicted") / _per_sample(row, "predicted")
         return rows
 
-    def _row(self, rung: Rung, pipelines: list[Pipeline]) -> Row:
+    def _row(self, rung: Rung, profiles: list[tuple[Path, Path]]) -> Row:
         runs = self.runs[rung.name]
         epochs = epochs_of(runs[0], rung.recipe)
         ranks = self.mesh.data_parallel
@@ -162,9 +159,12 @@ class Case:
         timed = [i for i in whole if runs[0].steps[i]["epoch"] > 0]
         works = {i: epochs.works(runs[0].steps[i], ranks) for i in whole}
         timed_works = np.concatenate([works[i] for i in timed])
-        simulated = [pipeline.simulate(rung.layout, timed_works) for pipeline in pipelines]
-        at_profiles = np.array([each.seconds.mean() for each in simulated])
-        predicted = (at_profiles[:-1] + at_profiles[1:]) / 2  # [rounds]
+        simulated = [
+            [self._pipeline(self._planner(file)).simulate(rung.layout, timed_works) for file in around]
+            for around in profiles
+        ]
+        at_profiles = np.array([[each.seconds.mean() for each in around] for around in simulated])  # [rounds, 2]
+        predicted = at_profiles.mean(axis=1)
         measured = np.array([run.column("step_seconds")[timed].mean() for run in runs])
         errors = predicted / measured - 1
         peaks = self.pipeline.simulate(rung.layout, np.concatenate([works[i] for i in whole if i > 0])).peak_bytes
@@ -177,8 +177,8 @@ class Case:
             measured_peaks=_measured_peaks(runs),
             predicted_peaks=[peaks[rank * self.mesh.pp // PROCESSES] for rank in range(PROCESSES)],
             error=float(np.median(errors)), worst_error=float(errors[np.abs(errors).argmax()]),
-            error_from_before=float(np.median(at_profiles[:-1] / measured)) - 1,
-            shares={part: float(getattr(simulated[0], part).mean()) / float(at_profiles[0]) for part in PARTS},
+            error_from_before=float(np.median(at_profiles[:, 0] / measured)) - 1,
+            shares={part: float(getattr(simulated[0][0], part).mean()) / float(at_profiles[0, 0]) for part in PARTS},
             spread=float(measured.max() / measured.min()),
         )  # fmt: skip
 

@@ -2,11 +2,12 @@
 """Tokens per second of 2 processes x 1 thread on the digits demo's model and data, beside one process x 1 thread and
 beside PyTorch's DistributedDataParallel with `transformers` on the same packs.
 
-All train the same packs in the same steps and take turns; figures are medians over the rounds. `apart`: two processes
-that know nothing of each other, which is what the machine can do. For each axis: the bytes that the processes send each
-other in a step (the loopback device's counter), what they take at the link speed that `gimbal profile` measures, and
-what is missing to twice one process (with pp: to twice one process less the bubble of equal stages). Prints a table on
-stderr and JSON on stdout; exits 1 when a limit is missed.
+All train the same packs in the same steps. The speed of a machine that others use as well drifts: each run stands
+between two of one process, and counts as a multiple of their mean; figures are medians over the rounds. `apart`: two
+processes that know nothing of each other, which is what the machine can do. For each axis: the bytes that the
+processes send each other in a step, what they take at the link speed that `gimbal profile` measures, and what is
+missing to twice one process (with pp: to twice one process less the bubble of equal stages). Prints a table on stderr
+and JSON on stdout; exits 1 when a limit is missed.
 
 Limits: dp_replicate, dp_shard (keep and reshard) >= 90 % of twice one process; dp_replicate >= 1.2 x DDP, packed and
 padded. Stop other programs first.
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from digits_case import PIPELINE_PACKS, make_base, pipeline_layout, planner_of, stage_starts
-from training import Recipe, Run, epochs_of, merged, on_mesh, read_run, train, train_counting_bytes, train_words
+from training import Recipe, Run, bytes_per_step, epochs_of, merged, on_mesh, read_run, train, train_words
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "balance"))
 from lengths_data import machine, verdict
@@ -50,9 +51,14 @@ class Case:
     base: str = "one"  # what it is compared with
     ideal: float = 2.0  # times the base
     least: float | None = None  # share of the ideal
-    speeds: list[float] = field(default_factory=list)  # tokens/s, by round
+    speeds: list[float] = field(default_factory=list)  # tokens/s, by run
+    times: list[float] = field(default_factory=list)  # over the mean of the base's before and behind it, by round
     bytes_per_step: float = 0
     step_seconds: float = 0
+
+    @property
+    def is_base(self) -> bool:
+        return self.name == self.base
 
 
 def cases_of(stage_starts: list[str]) -> list[Case]:
@@ -75,12 +81,13 @@ def cases_of(stage_starts: list[str]) -> list[Case]:
 
 def run_apart(base: Recipe, folder: Path, warmup: int) -> float:
     """Sum of the tokens per second of two processes that train at the same time, each alone."""
+    folder.mkdir()
     folders = [folder / f"apart {i}" for i in range(2)]
-    with (folder / "apart log").open("w") as log:
+    with (folder / "log").open("w") as log:
         words = [[str(word) for word in train_words(base, each, 1)] for each in folders]
         processes = [subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) for command in words]
         if any([process.wait() for process in processes]):
-            sys.exit(f"a run failed:\n{(folder / 'apart log').read_text()[-4000:]}")
+            sys.exit(f"a run failed:\n{(folder / 'log').read_text()[-4000:]}")
     return sum(read_run(each).tokens_per_second(warmup) for each in folders)
 
 
@@ -102,62 +109,80 @@ def write_packs(run: Run, recipe: Recipe, file: Path) -> Path:
     return file
 
 
-def measure(base: Recipe, cases: list[Case], folder: Path, rounds: int, warmup: int) -> dict[str, list[float]]:
-    """Fills in the cases; tokens per second of what else takes turns with them."""
-    others: dict[str, list[float]] = {"apart": [], "ddp packed": [], "ddp padded": []}
-    packs = folder / "packs.json"
-    for number in range(rounds):
-        turn = folder / f"round {number}"
-        turn.mkdir()
-        for case in cases:
-            print(f"  round {number + 1}: {case.name}", file=sys.stderr, flush=True)
-            run = train(merged(base, case.change), turn / case.name, case.processes)
-            case.speeds.append(run.tokens_per_second(warmup))
-            case.step_seconds = float(np.median(run.column("step_seconds")[warmup:]))
-            if case.name == "dp_replicate 2" and not packs.exists():
-                write_packs(run, merged(base, case.change), packs)
-        others["apart"].append(run_apart(base, turn, warmup))
-        for how in ("packed", "padded"):
-            others[f"ddp {how}"].append(run_ddp(base, packs, how, warmup))
-    for case in cases:
-        if case.processes > 1:
-            counted = folder / f"bytes {case.name}"
-            case.bytes_per_step = train_counting_bytes(merged(base, case.change), counted, 2, warmup)
-    return others
+class Bench:
+    """Runs the cases, and what else takes turns with them."""
+
+    def __init__(self, base: Recipe, cases: list[Case], folder: Path, warmup: int) -> None:
+        self.base, self.cases, self.folder, self.warmup = base, cases, folder, warmup
+        self.others = {name: Case(name, 2, {}) for name in ("apart", "ddp packed", "ddp padded")}
+        self._packs = folder / "packs.json"
+        self._runs = 0
+
+    def measure(self, rounds: int) -> None:
+        for number in range(rounds):
+            for base in [case for case in self.cases if case.is_base]:
+                compared = [case for case in self.cases if case.base == base.name and not case.is_base]
+                compared += self.others.values() if base is self.cases[0] else []
+                before = self._speed(base, number)
+                for case in compared:
+                    speed = self._speed(case, number)
+                    after = self._speed(base, number)
+                    case.times.append(speed / ((before + after) / 2))
+                    before = after
+
+    def _speed(self, case: Case, number: int) -> float:
+        print(f"  round {number + 1}: {case.name}", file=sys.stderr, flush=True)
+        self._runs += 1
+        folder = self.folder / f"{self._runs} {case.name}"
+        if case.name == "apart":
+            speed = run_apart(self.base, folder, self.warmup)
+        elif case.name.startswith("ddp"):
+            speed = run_ddp(self.base, self._packs, case.name.split()[1], self.warmup)
+        else:
+            speed = self._train(case, folder)
+        case.speeds.append(speed)
+        return speed
+
+    def _train(self, case: Case, folder: Path) -> float:
+        recipe = merged(self.base, case.change)
+        run = train(recipe, folder, case.processes)
+        case.bytes_per_step = bytes_per_step(run)
+        case.step_seconds = float(np.median(run.column("step_seconds")[self.warmup :]))
+        if case.name == "dp_replicate 2" and not self._packs.exists():
+            write_packs(run, recipe, self._packs)
+        return run.tokens_per_second(self.warmup)
 
 
-def ratio(ours: list[float], theirs: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-
-
-def figures(cases: list[Case], others: dict[str, list[float]], bandwidth: float) -> list[dict]:
-    by_name = {case.name: case for case in cases}
+def figures(cases: list[Case], apart: Case, bandwidth: float) -> list[dict]:
     rows = []
     for case in cases:
         wire = case.bytes_per_step / bandwidth / 2  # both directions at the same time
+        times = 1.0 if case.is_base else statistics.median(case.times)
+        beside_apart = case.base == "one" and case.processes > 1
         rows.append({
             "case": case.name, "processes": case.processes, "tokens_per_second": statistics.median(case.speeds),
-            "times_one": ratio(case.speeds, by_name[case.base].speeds), "ideal": case.ideal,
-            "share_of_ideal": ratio(case.speeds, by_name[case.base].speeds) / case.ideal, "least_share": case.least,
-            "share_of_apart": ratio(case.speeds, others["apart"]) if case.base == "one" and case.processes > 1 else None,
+            "times_one": times, "ideal": case.ideal, "share_of_ideal": times / case.ideal, "least_share": case.least,
+            "share_of_apart": times / statistics.median(apart.times) if beside_apart else None,
             "step_seconds": case.step_seconds, "bytes_per_step": case.bytes_per_step, "wire_share": wire / case.step_seconds,
-            "rounds": case.speeds,
+            "rounds": case.times,
         })  # fmt: skip
     return rows
 
 
-def table(rows: list[dict], others: dict[str, list[float]], over_ddp: dict[str, float], bandwidth: float) -> str:
-    names = f"{'x one':>6} {'ideal':>6} {'share':>6} {'of apart':>8} {'MB a step':>9} {'on the wire':>11}"
+def table(rows: list[dict], others: dict[str, Case], over_ddp: dict[str, float], bandwidth: float) -> str:
+    names = f"{'x one':>6} {'ideal':>6} {'share':>6} {'of apart':>8} {'MB a step':>9} {'on the wire':>11}   rounds"
     text = f"  {'':21} {'tokens/s':>9} {names}\n"
     for row in rows:
         apart = "-" if row["share_of_apart"] is None else f"{row['share_of_apart']:.1%}"
         text += (
             f"  {row['case']:21} {row['tokens_per_second']:9,.0f} {row['times_one']:5.2f}x {row['ideal']:5.2f}x "
-            f"{row['share_of_ideal']:6.1%} {apart:>8} {row['bytes_per_step'] / 1e6:9.2f} {row['wire_share']:11.1%}\n"
-        )
-    for name, speeds in others.items():
+            f"{row['share_of_ideal']:6.1%} {apart:>8} {row['bytes_per_step'] / 1e6:9.2f} {row['wire_share']:11.1%}   "
+            + " ".join(f"{times:.2f}" for times in row["rounds"]) + "\n"
+        )  # fmt: skip
+    for name, case in others.items():
         beside = f"; dp_replicate 2 is {over_ddp[name]:.2f}x as fast" if name in over_ddp else ""
-        text += f"  {name:21} {statistics.median(speeds):9,.0f}{beside}\n"
+        speed, times = statistics.median(case.speeds), statistics.median(case.times)
+        text += f"  {name:21} {speed:9,.0f} {times:5.2f}x{beside}\n"
     return text + f"  link between two processes: {bandwidth / 1e9:.2f} GB/s"
 
 
@@ -188,12 +213,18 @@ def main() -> int:
         base = make_base(folder / "demo", args.steps)
         planner, bandwidth = planner_of(base, folder / "profile", args.profile_seconds)
         cases = cases_of(stage_starts(planner, pipeline_layout(planner)))
-        others = measure(base, cases, folder, args.rounds, args.warmup)
-    rows = figures(cases, others, bandwidth)
-    replicate = next(case for case in cases if case.name == "dp_replicate 2")
-    over_ddp = {how: ratio(replicate.speeds, others[how]) for how in ("ddp packed", "ddp padded")}
-    print(table(rows, others, over_ddp, bandwidth), file=sys.stderr)
+        bench = Bench(base, cases, folder, args.warmup)
+        bench.measure(args.rounds)
+    rows = figures(cases, bench.others["apart"], bandwidth)
+    replicate = next(row["times_one"] for row in rows if row["case"] == "dp_replicate 2")
+    over_ddp = {
+        name: replicate / statistics.median(case.times) for name, case in bench.others.items() if name != "apart"
+    }
+    print(table(rows, bench.others, over_ddp, bandwidth), file=sys.stderr)
     missed = judge(rows, over_ddp)
+    others = {
+        name: {"tokens_per_second": case.speeds, "times_one": case.times} for name, case in bench.others.items()
+    }
     out = {
         "benchmark": "parallel_speed", "command": " ".join(["bench/parallel/speed.py", *sys.argv[1:]]), "machine": machine(),
         "cases": rows, "others": others, "over_ddp": over_ddp, "link_bytes_per_second": bandwidth, "missed": missed,

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ class Run:
     summary: dict[str, Any]
     steps: list[dict[str, Any]]
     prediction: dict[str, Any]
+    communication: dict[str, Any]  # of several processes
 
     def column(self, key: str) -> npt.NDArray[np.float64]:
         return np.array([step[key] for step in self.steps], dtype=np.float64)
@@ -76,8 +76,10 @@ def train_words(recipe: Recipe, folder: Path, processes: int) -> list[str | Path
 
 def read_run(folder: Path) -> Run:
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
-    of_kind = {kind: [line for line in lines if line["kind"] == kind] for kind in ("summary", "train", "prediction")}
-    return Run(folder / "run", of_kind["summary"][0], of_kind["train"], of_kind["prediction"][-1])
+    kinds = ("summary", "train", "prediction", "communication")
+    of_kind = {kind: [line for line in lines if line["kind"] == kind] for kind in kinds}
+    communication = of_kind["communication"][-1] if of_kind["communication"] else {"ranks": [], "steps": 1}
+    return Run(folder / "run", of_kind["summary"][0], of_kind["train"], of_kind["prediction"][-1], communication)
 
 
 def train(recipe: Recipe, folder: Path, processes: int) -> Run:
@@ -161,30 +163,7 @@ def epochs_of(run: Run, recipe: Recipe) -> Epochs:
     return Epochs(Dataset(recipe["data"]["train"]), recipe, stream_costs(model), run.folder / "patterns.json")
 
 
-def loopback_bytes() -> int:
-    """Bytes that this machine has sent to itself so far, headers included."""
-    for line in Path("/proc/net/dev").read_text().splitlines():
-        name, _, figures = line.partition(":")
-        if name.strip() == "lo":
-            return int(figures.split()[8])
-    raise RuntimeError("/proc/net/dev has no loopback device")
-
-
-def train_counting_bytes(recipe: Recipe, folder: Path, processes: int, skip: int) -> float:
-    """What the processes of a run send each other in a step, by the loopback device's counter, from the end of step `skip` to
-    the last one's. Right only as long as no other program talks to this machine itself."""
-    words = train_words(recipe, folder, processes)
-    metrics = folder / "run" / "metrics.jsonl"
-    marks: list[tuple[int, int]] = []  # steps done, bytes
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen([str(word) for word in words], stdout=log, stderr=subprocess.STDOUT)
-        while process.poll() is None:
-            sent = loopback_bytes()
-            done = metrics.read_bytes().count(b'"kind":"train"') if metrics.exists() else 0
-            if done >= skip and (not marks or marks[-1][0] != done):
-                marks.append((done, sent))
-            time.sleep(0.005)
-    if process.returncode or len(marks) < 2:
-        sys.exit(f"a run to count bytes ended with exit code {process.returncode}:\n{(folder / 'log').read_text()[-4000:]}")
-    (first, before), (last, after) = marks[0], marks[-1]
-    return (after - before) / (last - first)
+def bytes_per_step(run: Run) -> float:
+    """What the processes of a run send each other in a step, as they count it themselves."""
+    received = [total for of_rank in run.communication["ranks"] for total in of_rank if total["call"] != "send"]
+    return sum(total["bytes"] for total in received) / run.communication["steps"]

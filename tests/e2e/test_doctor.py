@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+import resource
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -58,11 +62,13 @@ def test_a_mesh_of_four(data: Path, model: Path, tmp_path: Path) -> None:
     facts = doctor(str(recipe), "--nproc", "4", "--mesh", "pp=2,dp_shard=2")
     assert facts["ok"] and facts["mesh"] == "pp 2, dp_shard 2" and facts["launcher"] == "torchrun"
     assert [rank["place"] for rank in facts["ranks"]] == [f"pp {p}, dp_shard {s}" for p in range(2) for s in range(2)]
+    assert len(facts["warnings"]) == (len(os.sched_getaffinity(0)) < 4)
     links = {(link["axis"], tuple(link["ranks"])): link for link in facts["links"]}
     assert set(links) == {
         ("world", (0, 1, 2, 3)), ("dp_shard", (0, 1)), ("dp_shard", (2, 3)), ("pp", (0, 2)), ("pp", (1, 3)),
     }
     for link in links.values():
+        assert link["transport"] == "shared memory"
         assert link["right"] and 0 < link["latency_seconds"] < 10 and link["bytes_per_second"] > 1e5
 
 
@@ -76,7 +82,7 @@ def test_ranks_that_see_other_files_are_named(data: Path, held_out: Path, tmp_pa
     assert codes == [1, 1], text
     assert "rank 1 (" in text and "another dataset than the other ranks" in text
     assert "another recipe" not in text and "another program" not in text
-    assert "dp_replicate 1" in text and "GB/s" in text  # the links are tested all the same
+    assert "dp_replicate 1" in text and "iB/s" in text  # the links are tested all the same
 
     (folders[1] / "recipe.yaml").write_text("data: {train: data}\noptimizer: {lr: 2.0e-3}\n")
     codes, text = doctor_in_folders(folders, "recipe.yaml")
@@ -166,6 +172,64 @@ def test_a_mesh_that_does_not_fit_is_a_problem() -> None:
     assert not facts["ok"]
     assert len(facts["problems"]) == 1
     assert "pp 1 x dp_shard 1 x sp 1 x tp 3 is 3, which does not divide the 2 processes of this run" in facts["problems"][0]
+
+
+def doctor_text(*words: str, cores: set[int] | None = None, code: int = 0) -> str:
+    """What the command prints for people, on these cores alone."""
+    done = subprocess.run(
+        [find_program("gimbal"), "doctor", *words], capture_output=True, text=True, timeout=SECONDS, env=environment(),
+        preexec_fn=lambda: os.sched_setaffinity(0, cores) if cores else None,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_wrong_mesh_is_said_before_the_links() -> None:
+    text = doctor_text("--nproc", "2", "--mesh", "tp=3", code=1)
+    assert "mesh: dp_replicate 2 (the one asked for cannot be made: see Problems)" in text
+    assert text.index("Problems:\n  ") < text.index("\nlink ") and "which does not divide the 2 processes" in text
+    assert text.splitlines()[-1].startswith("1 problem") and "All is well" not in text
+
+
+def test_more_processes_than_cores_are_a_warning() -> None:
+    assert doctor_text().splitlines()[-1] == "All is well."
+    text = doctor_text("--nproc", "2", cores={min(os.sched_getaffinity(0))})
+    assert "Warnings:\n  2 processes on 1 core of " in text and "All is well" not in text
+    assert text.index("Warnings:") < text.index("\nlink ")
+    assert text.splitlines()[-1] == "No problems, but 1 warning; see above."
+
+
+@pytest.fixture
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that the test starts get no file above 4 MiB, and so no memory to share: two ranks' has more."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error instead
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    monkeypatch.setattr(subprocess, "Popen", functools.partial(subprocess.Popen, preexec_fn=limit))
+
+
+REFUSED = "TCP instead of shared memory carries messages of ranks 0, 1 ("
+REFUSAL = "Reason: group world of ranks 0, 1: rank 0: ftruncate: File too large."
+
+
+def test_refused_shared_memory_is_a_warning(small_files: None, tmp_path: Path) -> None:
+    codes, text = doctor_on_ranks([(tmp_path, [])] * 2)
+    assert codes == [0, 0], text
+    assert "Warnings of the links:\n  " + REFUSED in text and REFUSAL in text and text.count(REFUSED) == 1
+    assert "gloo" in text and "No problems, but" in text
+
+    codes, text = doctor_on_ranks([(tmp_path, ["--json"])] * 2)
+    facts = json.loads(next(line for line in text.splitlines() if line.startswith("{")))
+    assert codes == [0, 0] and facts["ok"] and {link["transport"] for link in facts["links"]} == {"gloo"}
+    assert len([warning for warning in facts["warnings"] if warning.startswith(REFUSED) and REFUSAL in warning]) == 1
+
+
+def test_training_warns_of_refused_shared_memory(trainer, small_files: None) -> None:
+    _, ended = trainer.end({"train.max_steps": 2}, ranks=2)
+    assert ended.code == 0, ended.stderr
+    assert ended.stderr.count(REFUSED) == 1 and REFUSAL in ended.stderr
 
 
 def test_mesh_replaces_all_axes_of_the_recipe(model: Path, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@
 #include <cstdlib>
 #include <iostream>
 #include <thread>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "agent_store.h"
 #include "gimbal/base/error.h"
 #include "gimbal/parallel/comm.h"
 #include "workers.h"
@@ -20,6 +20,7 @@ namespace {
 
 using testing::HasSubstr;
 using testing::Not;
+using testing_workers::AgentStore;
 using testing_workers::run_workers;
 using testing_workers::Variables;
 using testing_workers::Worker;
@@ -117,12 +118,14 @@ void expect_others_to_end(const std::vector<WorkerResult>& results, int victim,
   EXPECT_GE(num_sure, 1);
 }
 
-class DistCommSignal : public ::testing::TestWithParam<std::tuple<int, int>> {};
+class DistCommSignal : public ::testing::TestWithParam<std::tuple<int, int, std::string>> {};
 
 TEST_P(DistCommSignal, EndsTheOthersWithAMessage) {
-  const auto [signal_number, victim] = GetParam();
-  const auto results = run_workers(
-      "signal", 4, {{"VICTIM", std::to_string(victim)}, {"SIGNAL", std::to_string(signal_number)}});
+  const auto [signal_number, victim, transport] = GetParam();
+  const auto results = run_workers("signal", 4,
+                                   {{"VICTIM", std::to_string(victim)},
+                                    {"SIGNAL", std::to_string(signal_number)},
+                                    {"GIMBAL_TRANSPORT", transport}});
   expect_others_to_end(results, victim,
                        victim == 0 ? "rank 0, which serves it, has stopped or is stuck"
                                    : concat("Rank ", victim, " (pp ", victim / 2, ", dp_shard ",
@@ -131,23 +134,19 @@ TEST_P(DistCommSignal, EndsTheOthersWithAMessage) {
 
 // Rank 0, which serves the store, and one of the others.
 INSTANTIATE_TEST_SUITE_P(Killed, DistCommSignal,
-                         ::testing::Combine(::testing::Values(SIGKILL), ::testing::Values(0, 3)));
+                         ::testing::Combine(::testing::Values(SIGKILL), ::testing::Values(0, 3),
+                                            ::testing::Values("auto", "tcp")));
 INSTANTIATE_TEST_SUITE_P(Halted, DistCommSignal,
-                         ::testing::Combine(::testing::Values(SIGSTOP), ::testing::Values(0, 2)));
+                         ::testing::Combine(::testing::Values(SIGSTOP), ::testing::Values(0, 2),
+                                            ::testing::Values("auto", "tcp")));
 
 /// With torchrun the store is not on rank 0: its death is seen like any other.
 TEST(DistCommFailure, StoreOfAnAgentOutlivesRankZero) {
-  c10d::TCPStoreOptions options;
-  options.port = 0;
-  options.isServer = true;
-  options.waitWorkers = false;
-  const auto agent = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
+  const AgentStore agent;
   const auto results = run_workers("signal", 4,
-                                   {{"VICTIM", "0"},
-                                    {"SIGNAL", std::to_string(SIGKILL)},
-                                    {"TORCHELASTIC_USE_AGENT_STORE", "True"},
-                                    {"TORCHELASTIC_RESTART_COUNT", "2"},
-                                    {"MASTER_PORT", std::to_string(agent->getPort())}});
+                                   agent.leading_here({{"VICTIM", "0"},
+                                                       {"SIGNAL", std::to_string(SIGKILL)},
+                                                       {"TORCHELASTIC_RESTART_COUNT", "2"}}));
   expect_others_to_end(results, 0, "Rank 0 (pp 0, dp_shard 0; host ");
 }
 
@@ -218,7 +217,8 @@ INSTANTIATE_TEST_SUITE_P(Reported, DistCommThrow,
 INSTANTIATE_TEST_SUITE_P(Unwinding, DistCommThrow,
                          ::testing::Combine(::testing::Values("0"), ::testing::Values(2)));
 
-// Gloo's own thread meets a message that is longer than its receiver expects, and ends the process.
+// With TCP Gloo's own thread meets a message that is longer than its receiver expects, and ends the
+// process.
 const Worker kMismatch("message too long", [] {
   dup2(STDOUT_FILENO, STDERR_FILENO);
   const auto world = make_world(30);
@@ -233,7 +233,7 @@ const Worker kMismatch("message too long", [] {
 });
 
 TEST(DistCommFailure, AnEndInAThreadOfGlooIsReported) {
-  const auto results = run_workers("message too long", 2);
+  const auto results = run_workers("message too long", 2, {{"GIMBAL_TRANSPORT", "tcp"}});
   EXPECT_EQ(results[1].exit_code, 128 + SIGABRT) << results[1].output;
   EXPECT_THAT(results[1].output,
               HasSubstr("an error that nobody has caught ends rank 1 of 2 (pp 1; host "));
@@ -241,6 +241,16 @@ TEST(DistCommFailure, AnEndInAThreadOfGlooIsReported) {
   EXPECT_EQ(results[0].exit_code, 1) << results[0].output;
   EXPECT_THAT(results[0].output, HasSubstr("Rank 1 (pp 1; host "));
   EXPECT_THAT(results[0].output, HasSubstr("failed first: an error that nobody has caught"));
+  EXPECT_LE(delay_of(results[0]), 10) << results[0].output;  // far below the timeout
+}
+
+TEST(DistCommFailure, AMessageOfAnotherLengthIsAnErrorOfItsReceiver) {
+  const auto results = run_workers("message too long", 2, {{"GIMBAL_TRANSPORT", "auto"}});
+  EXPECT_EQ(results[1].exit_code, 1) << results[1].output;
+  EXPECT_THAT(results[1].output,
+              HasSubstr("receive from rank 0 of 'activations of 3' failed on rank 1 of 2 (pp 1; "));
+  EXPECT_THAT(results[1].output, HasSubstr("4000 bytes, 40 are expected"));
+  EXPECT_EQ(results[0].exit_code, 1) << results[0].output;
   EXPECT_LE(delay_of(results[0]), 10) << results[0].output;  // far below the timeout
 }
 

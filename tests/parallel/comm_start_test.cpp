@@ -1,13 +1,21 @@
+#include <ATen/ops/full.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
+#include <cstdlib>
+#include <functional>
 #include <iostream>
 #include <torch/csrc/distributed/c10d/Store.hpp>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "agent_store.h"
 #include "gimbal/base/error.h"
 #include "gimbal/parallel/comm.h"
 #include "gimbal/parallel/comm/comm_c10d.h"
@@ -18,6 +26,7 @@ namespace gimbal {
 namespace {
 
 using testing::HasSubstr;
+using testing_workers::AgentStore;
 using testing_workers::run_workers;
 using testing_workers::Worker;
 using testing_workers::WorkerResult;
@@ -116,14 +125,8 @@ const Worker kReport("report", [] {
 });
 
 TEST(DistCommStart, RanksThatFailInTheSameWaySaySoOnce) {
-  c10d::TCPStoreOptions options;
-  options.port = 0;
-  options.isServer = true;
-  options.waitWorkers = false;
-  const auto agent = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
-  const auto results = run_workers("report", 3,
-                                   {{"TORCHELASTIC_USE_AGENT_STORE", "True"},
-                                    {"MASTER_PORT", std::to_string(agent->getPort())}});
+  const AgentStore agent;
+  const auto results = run_workers("report", 3, agent.leading_here());
   std::string all;
   for (std::size_t rank = 0; rank < results.size(); ++rank) {
     EXPECT_EQ(results[rank].exit_code, 0) << results[rank].output;
@@ -159,6 +162,116 @@ TEST(DistCommStart, AnAgentThatDoesNotAnswerHoldsUpNoReport) {
 TEST(DistCommStart, WithoutAnAgentEveryRankReports) {
   for (const WorkerResult& result : run_workers("report", 2))
     EXPECT_THAT(result.output, HasSubstr("no data first\n"));
+}
+
+bool is_refused_rank() { return std::string(std::getenv("RANK")) == std::getenv("REFUSED_RANK"); }
+
+/// Of the ranks of `comm`, wrong ones end the worker.
+void check_sum(Comm& comm) {
+  at::Tensor sum = at::full({1000}, 1.0 + comm.rank());
+  comm.all_reduce_sum(sum, "sum")->wait();
+  const double expected = comm.size() * (comm.size() + 1) / 2.0;
+  GIMBAL_CHECK(sum.eq(expected).all().item<bool>(), "a wrong sum");
+}
+
+/// Says what carries the messages of all, and of the last two of three ranks.
+void say_transports() {
+  const LaunchInfo launch = read_launch_info();
+  const auto world = make_comm_world(launch, at::kCPU, std::chrono::seconds(20));
+  check_sum(world->world());
+  std::cout << world->world().transport() << "\n";
+  if (launch.world_size == 3 && launch.rank > 0) {
+    const auto pair = world->make_group("pair", {1, 2});
+    check_sum(*pair);
+    std::cout << pair->transport() << "\n";
+  }
+  std::cout << world->shared_memory_trouble() << std::flush;
+  world->world().barrier("end");
+}
+
+// The bells of a machine fit into the limit, the rings of a group do not.
+const Worker kNoRings("no rings", [] {
+  if (is_refused_rank()) {
+    std::signal(SIGXFSZ, SIG_IGN);  // an error instead
+    rlimit limit{};
+    GIMBAL_CHECK(getrlimit(RLIMIT_FSIZE, &limit) == 0, "getrlimit");
+    limit.rlim_cur = 4096;
+    GIMBAL_CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0, "setrlimit");
+  }
+  say_transports();
+});
+
+TEST(DistCommStart, RefusedRingsAreDoneWithout) {
+  for (const WorkerResult& result : run_workers("no rings", 2, {{"REFUSED_RANK", "0"}})) {
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_EQ(result.output, "gloo\ngroup world of ranks 0, 1: rank 0: ftruncate: File too large");
+  }
+}
+
+TEST(DistCommStart, RefusedRingsOfOneGroupLeaveTheOthers) {
+  const auto results = run_workers("no rings", 3, {{"REFUSED_RANK", "1"}});
+  EXPECT_EQ(results[0].output, "shared memory\n");
+  for (const std::size_t rank : {1u, 2u}) {
+    EXPECT_EQ(results[rank].output,
+              "shared memory\ngloo\ngroup pair of ranks 1, 2: rank 1: ftruncate: File too large");
+  }
+}
+
+TEST(DistCommStart, UnwantedSharedMemoryIsNoTrouble) {
+  const auto results =
+      run_workers("no rings", 2, {{"REFUSED_RANK", "0"}, {"GIMBAL_TRANSPORT", "tcp"}});
+  for (const WorkerResult& result : results) EXPECT_EQ(result.output, "gloo\n");
+}
+
+// Nobody looks into a process that says so, but for root, who becomes somebody else.
+const Worker kNoAccess("no access", [] {
+  GIMBAL_CHECK(prctl(PR_SET_DUMPABLE, 0) == 0, "prctl");
+  constexpr uid_t kNobody = 65534;
+  if (is_refused_rank() && geteuid() == 0)
+    GIMBAL_CHECK(setresuid(kNobody, kNobody, kNobody) == 0, "setresuid");
+  say_transports();
+  prctl(PR_SET_DUMPABLE, 1);  // for sanitizers, which look at their process when it ends
+});
+
+TEST(DistCommStart, RankThatMayNotOpenTheMemoryIsNamed) {
+  for (const WorkerResult& result : run_workers("no access", 2, {{"REFUSED_RANK", "1"}})) {
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_THAT(result.output, testing::StartsWith("gloo\nrank 1: /proc/"));
+    EXPECT_THAT(result.output, testing::EndsWith(": Permission denied"));
+  }
+}
+
+bool enter_process_namespace() {
+  return unshare(CLONE_NEWPID) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWPID) == 0;
+}
+
+/// Runs `work` in a process that is not this one; its exit code.
+int run_forked(const std::function<void()>& work) {
+  const pid_t process = fork();
+  if (process == 0) {
+    work();
+    std::cout << std::flush;
+    _exit(0);
+  }
+  int status = -1;
+  GIMBAL_CHECK(process > 0 && waitpid(process, &status, 0) == process, "fork");
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+const Worker kContainers("containers", [] {
+  if (!is_refused_rank()) return say_transports();
+  GIMBAL_CHECK(enter_process_namespace(), "unshare");  // of processes to come
+  GIMBAL_CHECK_EQ(run_forked(say_transports), 0);
+});
+
+TEST(DistCommStart, RanksInDifferentContainersAreNamed) {
+  if (run_forked([] { _exit(enter_process_namespace() ? 0 : 1); }) != 0)
+    GTEST_SKIP() << "this system gives no process namespace";
+  for (const WorkerResult& result : run_workers("containers", 2, {{"REFUSED_RANK", "1"}})) {
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_EQ(result.output,
+              "gloo\nin different process namespaces (containers) of a machine: rank 0, rank 1");
+  }
 }
 
 #ifndef USE_C10D_NCCL

@@ -16,6 +16,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <iostream>
 #include <thread>
 
@@ -295,10 +296,11 @@ const Worker kGroups("comm groups", [] {
   std::cout << "ok";
 });
 
-class DistCommSizes : public testing::TestWithParam<std::tuple<std::string, int>> {};
+class DistCommSizes : public testing::TestWithParam<std::tuple<std::string, int, std::string>> {};
 
 TEST_P(DistCommSizes, IsRight) {
-  for (const WorkerResult& result : run_workers(std::get<0>(GetParam()), std::get<1>(GetParam()))) {
+  const auto [name, size, transport] = GetParam();
+  for (const WorkerResult& result : run_workers(name, size, {{"GIMBAL_TRANSPORT", transport}})) {
     EXPECT_EQ(result.exit_code, 0);
     EXPECT_EQ(result.output, "ok");
   }
@@ -308,7 +310,93 @@ INSTANTIATE_TEST_SUITE_P(
     All, DistCommSizes,
     testing::Combine(testing::Values("comm dtypes", "comm uneven rows", "comm gathered rows",
                                      "comm without values", "comm many outstanding"),
-                     testing::Values(2, 4)));
+                     testing::Values(2, 4), testing::Values("auto", "tcp")));
+
+/// Sums within pairs of four ranks.
+const Worker kTransport("transports", [] {
+  const auto world = make_world();
+  const int rank = world->world().rank();
+  const auto pair = world->make_group(
+      "pairs", rank == 1 || rank == 2 ? std::vector<int>{1, 2} : std::vector<int>{0, 3});
+  std::cout << world->world().transport() << ", " << pair->transport();
+  at::Tensor sum = at::full({10}, 1.0 + rank);
+  pair->all_reduce_sum(sum, "sum")->wait();
+  expect_equal(sum, at::full({10}, 5.0), "sum");
+});
+
+TEST(DistComm, SharesMemoryWhereAllRanksWantTo) {
+  for (const WorkerResult& result : run_workers("transports", 4))
+    EXPECT_EQ(result.output, "shared memory, shared memory");
+  for (const WorkerResult& result : run_workers("transports", 4, {{"GIMBAL_TRANSPORT", "tcp"}}))
+    EXPECT_EQ(result.output, "gloo, gloo");
+}
+
+const Worker kMixed("mixed transports", [] {
+  if (std::string(std::getenv("RANK")) == "0") setenv("GIMBAL_TRANSPORT", "tcp", 1);
+  testing_workers::registry().at("transports")();
+});
+
+TEST(DistComm, RanksWithoutSharedMemoryAreReachedAllTheSame) {
+  const auto results = run_workers("mixed transports", 4);
+  for (std::size_t rank = 0; rank < 4; ++rank)
+    EXPECT_EQ(results[rank].output, rank == 1 || rank == 2 ? "gloo, shared memory" : "gloo, gloo");
+}
+
+// Rank 0, which talks to all by Gloo, waits for them first; the others wait for their pair first.
+const Worker kCrossed("crossed waits", [] {
+  if (std::string(std::getenv("RANK")) == "0") setenv("GIMBAL_TRANSPORT", "tcp", 1);
+  const auto world = make_world();
+  const int rank = world->world().rank();
+  if (rank == 0) {
+    at::Tensor all = at::ones({10});
+    world->world().all_reduce_sum(all, "all")->wait();
+    std::cout << "ok";
+    return;
+  }
+  const auto pair = world->make_group("pair", {1, 2});
+  GIMBAL_CHECK_EQ(pair->transport(), "shared memory");
+  at::Tensor sum = at::ones({2'000'000}), all = at::ones({10});
+  const auto first = pair->all_reduce_sum(sum, "sum");
+  if (rank == 2) first->wait();
+  const auto second = world->world().all_reduce_sum(all, "all");
+  second->wait();
+  first->wait();
+  expect_equal(sum, at::full({2'000'000}, 2.0), "sum");
+  expect_equal(all, at::full({10}, 3.0), "all");
+  std::cout << "ok";
+});
+
+TEST(DistComm, SharedMemoryGoesOnWhileARankWaitsForTheNetwork) {
+  for (const WorkerResult& result : run_workers("crossed waits", 3)) {
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_EQ(result.output, "ok");
+  }
+}
+
+/// Sums of more values than a message's ring holds, and sums of few.
+const Worker kLargeSums("large sums", [] {
+  const auto world = make_world();
+  Comm& comm = world->world();
+  for (const std::int64_t numel : {1L, 3L, 1024L, 2049L, 4099L, 1'500'001L}) {
+    for (const at::ScalarType dtype : kDtypes) {
+      std::vector<at::Tensor> all;
+      for (int i = 0; i < comm.size(); ++i) all.push_back(values_of(i, {numel}, dtype));
+      at::Tensor sum = all[static_cast<std::size_t>(comm.rank())].clone();
+      comm.all_reduce_sum(sum, "sum")->wait();
+      expect_equal(sum, sum_in_rank_order(all), concat("sum of ", numel));
+    }
+  }
+  std::cout << "ok";
+});
+
+TEST(DistComm, SumsInTheOrderOfTheRanks) {
+  for (const int size : {2, 3, 4}) {
+    for (const WorkerResult& result : run_workers("large sums", size)) {
+      EXPECT_EQ(result.exit_code, 0);
+      EXPECT_EQ(result.output, "ok");
+    }
+  }
+}
 
 TEST(DistComm, GroupsDoNotDisturbEachOther) {
   for (const WorkerResult& result : run_workers("comm groups", 4)) {

@@ -7,9 +7,9 @@
 
 #include <iostream>
 
-#include "gimbal/nn/attention.h"
-#include "gimbal/nn/rms_norm.h"
-#include "gimbal/nn/swiglu.h"
+#include "gimbal/nn/attention/attention.h"
+#include "gimbal/nn/ops/rms_norm.h"
+#include "gimbal/nn/ops/swiglu.h"
 #include "ports_cases.h"
 
 namespace gimbal {

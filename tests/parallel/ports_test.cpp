@@ -9,7 +9,7 @@
 
 #include <iostream>
 
-#include "gimbal/nn/linear_cross_entropy.h"
+#include "gimbal/nn/loss/linear_cross_entropy.h"
 #include "ports_cases.h"
 
 namespace gimbal {

@@ -1,4 +1,5 @@
 #include <ATen/Parallel.h>
+#include <sched.h>
 #include <torch/version.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 #include "gimbal/train/layout/run_layout.h"
 #include "gimbal/train/preflight.h"
 #include "gimbal/train/report/progress.h"
+#include "gimbal/train/report/transport_warnings.h"
 #include "gimbal/train/tape/block_levels.h"
 
 namespace gimbal::cli {
@@ -51,6 +53,18 @@ DoctorOptions parse_doctor(const Arguments& arguments) {
 std::string host_of_process() {
   char name[256] = {};
   return gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown";
+}
+
+/// By number; empty where the system does not tell.
+std::vector<int> cores_of_process() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  std::vector<int> cores;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (CPU_ISSET(core, &allowed)) cores.push_back(core);
+  }
+  return cores;
 }
 
 /// The stages of the recipe, or what is wrong with it.
@@ -93,6 +107,7 @@ class RankExamination {
     const int world_size = runtime.comm->size();
     facts_.host = host_of_process();
     facts_.device = runtime.device.str();
+    facts_.cores = cores_of_process();
     facts_.common = {{"program", GIMBAL_VERSION}, {"libtorch", TORCH_VERSION}};
     facts_.problems = std::move(recipe.problems);
     for (const StageRecipe& stage : recipe.stages) {
@@ -156,62 +171,119 @@ Json machine_facts(const Runtime& runtime) {
       {"gemm_peak_bfloat16", measure_gemm_peak(at::kBFloat16, runtime.device).flops_per_second}};
 }
 
-/// Every rank's facts, and the mesh as rank 0 sees it: all have to make the same groups.
-std::vector<ExaminedRank> gather_facts(Runtime& runtime, RankExamination& examination,
-                                       MeshShape& shape) {
+/// What all ranks know before their links are tested.
+struct DoctorFacts {
+  std::vector<ExaminedRank> ranks;
+  MeshShape shape;           // whose links are tested
+  bool is_asked_for = true;  // and not put in the place of one that does not fit
+  Json machine;
+  std::vector<std::string> problems, warnings;
+};
+
+/// Collective. The mesh is that of rank 0: all have to make the same groups.
+DoctorFacts gather_facts(Runtime& runtime, RankExamination& examination) {
   Json own = to_json(examination.facts());
   own["mesh"] = Json::array();
   if (const auto& mesh = examination.shape())
     own["mesh"] = {mesh->pp, mesh->dp_replicate, mesh->dp_shard, mesh->sp, mesh->tp};
-  std::vector<ExaminedRank> ranks;
+  DoctorFacts facts;
   Json axes;
   for (const std::string& text : all_gather_bytes(*runtime.comm, own.dump(), "facts")) {
     const Json json = Json::parse(text);
-    if (ranks.empty()) axes = json["mesh"];
-    ranks.push_back(examined_rank_from(json));
+    if (facts.ranks.empty()) axes = json["mesh"];
+    facts.ranks.push_back(examined_rank_from(json));
   }
-  shape = MeshShape{};
-  shape.dp_replicate = runtime.comm->size();
-  if (!axes.empty()) {
+  facts.is_asked_for = !axes.empty();
+  facts.shape.dp_replicate = runtime.comm->size();
+  if (facts.is_asked_for) {
     const auto size = axes.get<std::vector<int>>();
-    shape = MeshShape{size[0], size[1], size[2], size[3], size[4]};
+    facts.shape = MeshShape{size[0], size[1], size[2], size[3], size[4]};
   }
-  for (std::size_t rank = 0; rank < ranks.size(); ++rank)
-    ranks[rank].place = mesh_place(shape, static_cast<int>(rank));
-  return ranks;
+  for (std::size_t rank = 0; rank < facts.ranks.size(); ++rank)
+    facts.ranks[rank].place = mesh_place(facts.shape, static_cast<int>(rank));
+  facts.machine = machine_facts(runtime);
+  facts.problems = find_problems(facts.ranks);
+  facts.warnings = find_warnings(facts.ranks);
+  return facts;
 }
 
-void print_json(const Json& machine, const MeshShape& shape, const std::vector<ExaminedRank>& ranks,
-                const std::vector<MeshLink>& links, const std::vector<std::string>& problems) {
-  Json facts = machine;
-  facts["mesh"] = to_string(shape);
+/// What comes out when the groups of the mesh are made and used.
+struct DoctorLinks {
+  std::vector<MeshLink> links;
+  std::vector<std::string> problems, warnings;
+};
+
+/// Collective.
+DoctorLinks test_links(Runtime& runtime, const DoctorFacts& found) {
+  DoctorLinks tested;
+  tested.links = measure_mesh_links(*runtime.groups, found.shape);
+  tested.problems = find_link_problems(tested.links);
+  const std::vector<std::string> troubles = all_gather_bytes(
+      *runtime.comm, runtime.groups->shared_memory_trouble(), "shared memory trouble");
+  std::vector<RankTransport> transports;
+  for (std::size_t rank = 0; rank < troubles.size(); ++rank)
+    transports.push_back({found.ranks[rank].host, troubles[rank]});
+  tested.warnings = transport_warnings(transports);
+  return tested;
+}
+
+std::vector<std::string> joined_lists(std::vector<std::string> first,
+                                      const std::vector<std::string>& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
+void print_json(const DoctorFacts& found, const DoctorLinks& tested) {
+  Json facts = found.machine;
+  facts["mesh"] = to_string(found.shape);
   facts["ranks"] = Json::array();
-  for (const ExaminedRank& rank : ranks)
+  for (const ExaminedRank& rank : found.ranks)
     facts["ranks"].push_back({{"host", rank.host}, {"device", rank.device}, {"place", rank.place}});
   facts["links"] = Json::array();
-  for (const MeshLink& link : links) {
+  for (const MeshLink& link : tested.links) {
     facts["links"].push_back({{"axis", link.axis},
                               {"ranks", link.ranks},
                               {"latency_seconds", link.latency},
                               {"bytes_per_second", link.bytes_per_second},
+                              {"transport", link.transport},
                               {"right", link.right}});
   }
-  facts["problems"] = problems;
-  facts["ok"] = problems.empty();
+  facts["problems"] = joined_lists(found.problems, tested.problems);
+  facts["warnings"] = joined_lists(found.warnings, tested.warnings);
+  facts["ok"] = facts["problems"].empty();
   std::cout << facts.dump() << std::endl;
 }
 
-void print_text(const Json& facts, const MeshShape& shape, const std::vector<ExaminedRank>& ranks,
-                const std::vector<MeshLink>& links, const std::vector<std::string>& problems) {
-  for (const auto& [key, value] : facts.items()) {
+void print_list(const char* title, const std::vector<std::string>& lines) {
+  if (lines.empty()) return;
+  std::cout << "\n" << title << ":\n";
+  for (const std::string& line : lines) std::cout << "  " << line << "\n";
+}
+
+/// What is wrong with the mesh and the ranks comes before the links, which may take a while.
+void print_facts(const DoctorFacts& found) {
+  for (const auto& [key, value] : found.machine.items()) {
     const bool speed = key.starts_with("gemm");
     std::cout << key << ": "
               << (speed ? format_quantity(value.get<double>()) + "FLOP/s" : value.dump()) << "\n";
   }
-  std::cout << "mesh: " << to_string(shape) << "\n" << describe_ranks_and_links(ranks, links);
-  std::cout << (problems.empty() ? "\nAll is well.\n" : "\nProblems:\n");
-  for (const std::string& problem : problems) std::cout << "  " << problem << "\n";
+  std::cout << "mesh: " << to_string(found.shape)
+            << (found.is_asked_for ? "" : " (the one asked for cannot be made: see Problems)")
+            << "\n\n"
+            << describe_ranks(found.ranks);
+  print_list("Problems", found.problems);
+  print_list("Warnings", found.warnings);
   std::cout << std::flush;
+}
+
+void print_links(const DoctorFacts& found, const DoctorLinks& tested) {
+  if (!tested.links.empty()) std::cout << "\n" << describe_links(tested.links);
+  print_list("Problems of the links", tested.problems);
+  print_list("Warnings of the links", tested.warnings);
+  std::cout << "\n"
+            << describe_outcome(found.problems.size() + tested.problems.size(),
+                                found.warnings.size() + tested.warnings.size())
+            << std::endl;
 }
 
 }  // namespace
@@ -221,16 +293,14 @@ int run_doctor(const Arguments& arguments) {
   DoctorRecipe recipe = read_doctor_recipe(options);
   Runtime runtime = make_doctor_runtime(recipe.stages);
   RankExamination examination(options, std::move(recipe), runtime);
-  MeshShape shape;
-  const std::vector<ExaminedRank> ranks = gather_facts(runtime, examination, shape);
-  const std::vector<MeshLink> links = measure_mesh_links(*runtime.groups, shape);
-  const Json facts = machine_facts(runtime);
-  const std::vector<std::string> problems = find_problems(ranks, links);
-  if (runtime.is_main()) {
-    (options.json ? print_json : print_text)(facts, shape, ranks, links, problems);
-  }
+  const DoctorFacts found = gather_facts(runtime, examination);
+  const bool prints_text = runtime.is_main() && !options.json;
+  if (prints_text) print_facts(found);
+  const DoctorLinks tested = test_links(runtime, found);
+  if (prints_text) print_links(found, tested);
+  if (runtime.is_main() && options.json) print_json(found, tested);
   runtime.comm->barrier("end of doctor");
-  return problems.empty() ? 0 : 1;
+  return found.problems.empty() && tested.problems.empty() ? 0 : 1;
 }
 
 }  // namespace gimbal::cli

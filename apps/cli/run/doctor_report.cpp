@@ -4,8 +4,10 @@
 #include <iomanip>
 #include <map>
 #include <optional>
+#include <set>
 #include <sstream>
 
+#include "gimbal/base/byte_text.h"
 #include "gimbal/base/error.h"
 
 namespace gimbal::cli {
@@ -15,6 +17,15 @@ std::string rank_list(const std::vector<int>& ranks) {
   std::string text = ranks.size() == 1 ? "rank " : "ranks ";
   for (std::size_t i = 0; i < ranks.size(); ++i) text += concat(i == 0 ? "" : ", ", ranks[i]);
   return text;
+}
+
+/// "1 core", "2 cores", "2 processes".
+std::string plural_text(std::size_t count, const std::string& word) {
+  return concat(count, " ", word, count == 1 ? "" : word.ends_with('s') ? "es" : "s");
+}
+
+void add_column(std::ostream& out, const std::string& text, std::size_t width) {
+  out << std::left << std::setw(static_cast<int>(width) + 2) << text;
 }
 
 std::string hosts_of(const std::vector<ExaminedRank>& ranks, const std::vector<int>& chosen) {
@@ -71,17 +82,15 @@ void add_differences(const std::vector<ExaminedRank>& ranks, const std::string& 
 Json to_json(const ExaminedRank& facts) {
   Json common = Json::array();
   for (const auto& [name, value] : facts.common) common.push_back({name, value});
-  return {{"host", facts.host},
-          {"device", facts.device},
-          {"place", facts.place},
-          {"common", common},
-          {"problems", facts.problems}};
+  return {{"host", facts.host},   {"device", facts.device}, {"place", facts.place},
+          {"cores", facts.cores}, {"common", common},       {"problems", facts.problems}};
 }
 
 ExaminedRank examined_rank_from(const Json& json) {
   ExaminedRank facts{json["host"].get<std::string>(),
                      json["device"].get<std::string>(),
                      json["place"].get<std::string>(),
+                     json["cores"].get<std::vector<int>>(),
                      {},
                      json["problems"].get<std::vector<std::string>>()};
   for (const Json& item : json["common"])
@@ -89,8 +98,7 @@ ExaminedRank examined_rank_from(const Json& json) {
   return facts;
 }
 
-std::vector<std::string> find_problems(const std::vector<ExaminedRank>& ranks,
-                                       const std::vector<MeshLink>& links) {
+std::vector<std::string> find_problems(const std::vector<ExaminedRank>& ranks) {
   // A problem that several ranks have is said once.
   std::map<std::string, std::vector<int>> ranks_of;
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
@@ -103,6 +111,11 @@ std::vector<std::string> find_problems(const std::vector<ExaminedRank>& ranks,
     problems.push_back(everywhere ? problem : rank_list(where) + ": " + problem);
   }
   for (const std::string& name : common_names(ranks)) add_differences(ranks, name, problems);
+  return problems;
+}
+
+std::vector<std::string> find_link_problems(const std::vector<MeshLink>& links) {
+  std::vector<std::string> problems;
   for (const MeshLink& link : links) {
     if (link.right) continue;
     problems.push_back(concat("the link ", link.axis, " of ", rank_list(link.ranks),
@@ -111,8 +124,26 @@ std::vector<std::string> find_problems(const std::vector<ExaminedRank>& ranks,
   return problems;
 }
 
-std::string describe_ranks_and_links(const std::vector<ExaminedRank>& ranks,
-                                     const std::vector<MeshLink>& links) {
+std::vector<std::string> find_warnings(const std::vector<ExaminedRank>& ranks) {
+  // Ranks may be bound to cores of their own: those of a host are counted together.
+  std::map<std::string, std::set<int>> cores;
+  std::map<std::string, std::size_t> processes;
+  for (const ExaminedRank& facts : ranks) {
+    ++processes[facts.host];
+    cores[facts.host].insert(facts.cores.begin(), facts.cores.end());
+  }
+  std::vector<std::string> warnings;
+  for (const auto& [host, count] : processes) {
+    const std::size_t available = cores[host].size();
+    if (available == 0 || count <= available) continue;
+    warnings.push_back(concat(count, " processes on ", plural_text(available, "core"), " of ", host,
+                              ": they take turns. A run is slower than with ",
+                              plural_text(available, "process"), ", and links seem slow."));
+  }
+  return warnings;
+}
+
+std::string describe_ranks(const std::vector<ExaminedRank>& ranks) {
   std::ostringstream out;
   std::size_t host = 4, device = 6;
   for (const ExaminedRank& facts : ranks) {
@@ -120,9 +151,8 @@ std::string describe_ranks_and_links(const std::vector<ExaminedRank>& ranks,
     device = std::max(device, facts.device.size());
   }
   const auto column = [&](const std::string& text, std::size_t width) {
-    out << std::left << std::setw(static_cast<int>(width) + 2) << text;
+    add_column(out, text, width);
   };
-  out << "\n";
   column("rank", 4);
   column("host", host);
   column("device", device);
@@ -133,23 +163,40 @@ std::string describe_ranks_and_links(const std::vector<ExaminedRank>& ranks,
     column(ranks[rank].device, device);
     out << (ranks[rank].place.empty() ? "-" : ranks[rank].place) << "\n";
   }
-  if (links.empty()) return out.str();
-  out << "\n";
+  return out.str();
+}
+
+std::string describe_links(const std::vector<MeshLink>& links) {
+  if (links.empty()) return "";
+  std::ostringstream out;
+  const auto column = [&](const std::string& text, std::size_t width) {
+    add_column(out, text, width);
+  };
   column("link", 10);
   column("latency", 10);
-  column("speed", 10);
+  column("speed", 12);
+  column("through", 13);
   out << "ranks\n";
   for (const MeshLink& link : links) {
     column(link.axis, 10);
-    std::ostringstream latency, speed;
+    std::ostringstream latency;
     latency << std::fixed << std::setprecision(1) << link.latency * 1e6 << " us";
-    speed << std::fixed << std::setprecision(2) << link.bytes_per_second * 1e-9 << " GB/s";
     column(latency.str(), 10);
-    column(speed.str(), 10);
+    column(bytes_text(link.bytes_per_second) + "/s", 12);
+    column(link.transport, 13);
     out << rank_list(link.ranks).substr(link.ranks.size() == 1 ? 5 : 6)
         << (link.right ? "" : "  WRONG VALUES") << "\n";
   }
   return out.str();
+}
+
+std::string describe_outcome(std::size_t num_problems, std::size_t num_warnings) {
+  if (num_problems + num_warnings == 0) return "All is well.";
+  std::string text = num_problems == 0 ? "No problems" : plural_text(num_problems, "problem");
+  if (num_warnings > 0) {
+    text += (num_problems == 0 ? ", but " : " and ") + plural_text(num_warnings, "warning");
+  }
+  return text + "; see above.";
 }
 
 }  // namespace gimbal::cli

@@ -18,7 +18,7 @@
 #include "apps/cli/run/command.h"
 #include "gimbal/base/error.h"
 #include "gimbal/base/log.h"
-#include "gimbal/train/report_error.h"
+#include "gimbal/train/stop/report_error.h"
 
 namespace gimbal::cli {
 namespace {

@@ -9,8 +9,8 @@
 #include "gimbal/base/log.h"
 #include "gimbal/config/load.h"
 #include "gimbal/train/build.h"
-#include "gimbal/train/stop_signal.h"
-#include "gimbal/train/trainer.h"
+#include "gimbal/train/stop/stop_signal.h"
+#include "gimbal/train/trainer/trainer.h"
 
 namespace gimbal::cli {
 namespace {

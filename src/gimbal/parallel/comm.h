@@ -48,6 +48,8 @@ class Comm {
   virtual int size() const = 0;
   /// Where the tensors have to be.
   virtual at::Device device() const = 0;
+  /// What carries the calls: "shared memory", "gloo", "nccl", or "none" for one process.
+  virtual std::string transport() const = 0;
   /// In place. The tensor must stay alive and untouched until wait(). The result is the same bit
   /// for bit on all ranks.
   virtual std::unique_ptr<CommWork> all_reduce_sum(at::Tensor tensor, const std::string& name) = 0;
@@ -116,6 +118,12 @@ class CommWorld {
   /// Counted since the launch, an entry for each group of more than one and each kind of call. An
   /// all-reduce counts as a reduce-scatter and an all-gather, a barrier no bytes. Not collective.
   virtual std::vector<CommTotal> totals() const = 0;
+  /// Why messages between ranks of this machine go through TCP: because the machine's ranks are
+  /// refused shared memory, or the first group that is. "group world of ranks 0, 1: rank 0:
+  /// ftruncate: File too large", in the same words on all ranks of the group. Empty when memory is
+  /// shared, was not wanted (GIMBAL_TRANSPORT=tcp), no other rank is on this machine, and on CUDA.
+  /// Not collective.
+  virtual std::string shared_memory_trouble() const = 0;
   /// What errors add to the rank, e.g. "pp 1, dp_shard 0".
   virtual void set_coordinates(const std::string& text) = 0;
   /// To be called with an error that ends this rank, before it unwinds: the errors of the other
@@ -124,12 +132,13 @@ class CommWorld {
   virtual void report_failure(const std::exception& error) noexcept = 0;
 };
 
-/// All processes of the launch: Gloo on CPU tensors, NCCL on CUDA tensors; one process needs
-/// neither. From then on std::terminate, also in a thread of Gloo (a message longer than its
-/// receiver expects) or NCCL, first tells the other ranks and prints the error and the last
-/// collectives to stderr. Collective. Throws CommError when not all processes arrive within
-/// `timeout` (rank 0 names the missing ones) and when the port is taken, UserError for a CUDA
-/// device with a torch without NCCL and for a network interface that is not there.
+/// All processes of the launch: shared memory (within a machine) and Gloo for CPU tensors, NCCL for
+/// CUDA tensors; one process needs none of them. From then on std::terminate, also in a thread of
+/// Gloo (a message longer than its receiver expects) or NCCL, first tells the other ranks and
+/// prints the error and the last collectives to stderr. Collective. Throws CommError when not all
+/// processes arrive within `timeout` (rank 0 names the missing ones) and when the port is taken,
+/// UserError for a CUDA device with a torch without NCCL and for a network interface that is not
+/// there.
 std::unique_ptr<CommWorld> make_comm_world(const LaunchInfo& launch, const at::Device& device,
                                            std::chrono::milliseconds timeout);
 

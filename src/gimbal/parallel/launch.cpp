@@ -121,6 +121,11 @@ LaunchInfo read_launch_info(const GetVariable& get) {
     info.launcher = "single";
   }
   info.socket_interfaces = variables.text("GLOO_SOCKET_IFNAME").value_or("");
+  const std::string transport = variables.text("GIMBAL_TRANSPORT").value_or("auto");
+  GIMBAL_USER_CHECK(transport == "auto" || transport == "tcp", "launch: GIMBAL_TRANSPORT='",
+                    transport, "': write auto (shared memory between the processes of a machine) ",
+                    "or tcp");
+  info.shared_memory = transport == "auto";
   return info;
 }
 

@@ -18,6 +18,7 @@ struct LaunchInfo {
   int master_port = 0;
   std::string launcher;           // "single", "torchrun", "slurm", "openmpi"
   std::string socket_interfaces;  // GLOO_SOCKET_IFNAME: names joined by commas; empty: chosen
+  bool shared_memory = true;      // between the processes of a machine; GIMBAL_TRANSPORT=tcp: not
   bool agent_store = false;       // torchrun's agent already serves a store at the address
   int attempt = 0;                // torchrun restarts before this start
 };

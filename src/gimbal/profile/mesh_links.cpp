@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 
 #include "gimbal/base/json.h"
 #include "gimbal/parallel/mesh.h"
@@ -15,18 +16,25 @@ constexpr std::int64_t kSmallBytes = 4096;
 constexpr int kSmallRepeats = 20;
 constexpr int kLargeRepeats = 4;
 
-/// Times one call of every rank of the group, the best of several; `call` says whether what arrived
-/// is right.
-template <typename Call>
-Seconds best_call(Comm& comm, int repeats, bool& right, const Call& call) {
+/// One kind of call and what surrounds it.
+struct TimedCall {
+  std::function<void()> prepare;
+  std::function<void()> call;
+  std::function<bool()> is_right;  // what has arrived
+};
+
+/// Of one call of every rank of the group, the best of several.
+Seconds best_call(Comm& comm, int repeats, bool& right, const TimedCall& timed) {
   Seconds best = 0;
   for (int i = 0; i < repeats; ++i) {
+    timed.prepare();
     comm.barrier("link test");
     const auto begin = std::chrono::steady_clock::now();
-    right = call() && right;
+    timed.call();
     const Seconds seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     best = i == 0 ? seconds : std::min(best, seconds);
+    right = timed.is_right() && right;
   }
   return best;
 }
@@ -35,47 +43,82 @@ at::Tensor message_of(const Comm& comm, std::int64_t bytes, double value) {
   return at::full({bytes / 4}, value, at::TensorOptions().dtype(at::kFloat).device(comm.device()));
 }
 
-/// The first and the last value: reading them waits for the device.
+/// Waits for the device.
+void wait_for_values(const at::Tensor& tensor) { tensor[-1].item<float>(); }
+
+/// The first and the last value.
 bool holds(const at::Tensor& tensor, double value) {
   return tensor[0].item<double>() == value && tensor[-1].item<double>() == value;
 }
 
-MeshLink test_group(Comm& comm, const std::string& axis, std::int64_t large_bytes) {
-  MeshLink link{axis, {}, 0, 0, true};
+/// Every rank's message to all others.
+Seconds time_gather(Comm& comm, std::int64_t bytes, bool& right) {
+  const at::Tensor own = message_of(comm, bytes, comm.rank() + 1.0);
+  const at::Tensor all = message_of(comm, bytes * comm.size(), 0);
+  return best_call(comm, kSmallRepeats, right,
+                   {[&] { all.zero_(); },
+                    [&] {
+                      comm.all_gather_into(all, own, "link test")->wait();
+                      wait_for_values(all);
+                    },
+                    [&] {
+                      bool arrived = true;
+                      for (int rank = 0; rank < comm.size(); ++rank) {
+                        const at::Tensor part = all.narrow(0, rank * own.numel(), own.numel());
+                        arrived = arrived && holds(part, rank + 1.0);
+                      }
+                      return arrived;
+                    }});
+}
+
+Seconds time_reduce(Comm& comm, std::int64_t bytes, bool& right) {
+  const at::Tensor tensor = message_of(comm, bytes, 0);
   const double ranks = comm.size();
-  const auto time = [&](std::int64_t bytes, int repeats) {
-    return best_call(comm, repeats, link.right, [&] {
-      at::Tensor tensor = message_of(comm, bytes, comm.rank() + 1.0);
-      comm.all_reduce_sum(tensor, "link test")->wait();
-      return holds(tensor, ranks * (ranks + 1) / 2);
-    });
-  };
-  link.latency = time(kSmallBytes, kSmallRepeats) / (2 * (ranks - 1));
-  link.bytes_per_second =
-      2 * (ranks - 1) / ranks * static_cast<double>(large_bytes) / time(large_bytes, kLargeRepeats);
+  return best_call(comm, kLargeRepeats, right,
+                   {[&] { tensor.fill_(comm.rank() + 1.0); },
+                    [&] {
+                      comm.all_reduce_sum(tensor, "link test")->wait();
+                      wait_for_values(tensor);
+                    },
+                    [&] { return holds(tensor, ranks * (ranks + 1) / 2); }});
+}
+
+MeshLink test_group(Comm& comm, const std::string& axis, std::int64_t large_bytes) {
+  MeshLink link{axis, {}, 0, 0, true, comm.transport()};
+  const double ranks = comm.size();
+  link.latency = time_gather(comm, kSmallBytes, link.right) / (ranks - 1);
+  link.bytes_per_second = 2 * (ranks - 1) / ranks * static_cast<double>(large_bytes) /
+                          time_reduce(comm, large_bytes, link.right);
   return link;
 }
 
 /// There and back between `first` and the rank after it; the others of the group look on.
+Seconds time_round_trip(Comm& comm, int first, std::int64_t bytes, int repeats, bool& right) {
+  const bool starts = comm.rank() == first;
+  const bool takes_part = starts || comm.rank() == first + 1;
+  const at::Tensor there = message_of(comm, bytes, 3);
+  const at::Tensor back = message_of(comm, bytes, 0);
+  return best_call(comm, repeats, right,
+                   {[&] { back.zero_(); },
+                    [&] {
+                      if (!takes_part) return;
+                      if (starts) {
+                        comm.send(there, first + 1, "link test")->wait();
+                        comm.receive(back, first + 1, "link test")->wait();
+                      } else {
+                        comm.receive(back, first, "link test")->wait();
+                        comm.send(back, first, "link test")->wait();
+                      }
+                      wait_for_values(back);
+                    },
+                    [&] { return !takes_part || holds(back, 3); }});
+}
+
 MeshLink test_pair(Comm& comm, int first, std::int64_t large_bytes) {
-  MeshLink link{"pp", {}, 0, 0, true};
-  const auto time = [&](std::int64_t bytes, int repeats) {
-    return best_call(comm, repeats, link.right, [&] {
-      if (comm.rank() != first && comm.rank() != first + 1) return true;
-      at::Tensor there = message_of(comm, bytes, 3);
-      at::Tensor back = message_of(comm, bytes, 0);
-      if (comm.rank() == first) {
-        comm.send(there, first + 1, "link test")->wait();
-        comm.receive(back, first + 1, "link test")->wait();
-      } else {
-        comm.receive(back, first, "link test")->wait();
-        comm.send(back, first, "link test")->wait();
-      }
-      return holds(back, 3);
-    });
-  };
-  link.latency = time(kSmallBytes, kSmallRepeats) / 2;
-  link.bytes_per_second = 2 * static_cast<double>(large_bytes) / time(large_bytes, kLargeRepeats);
+  MeshLink link{"pp", {}, 0, 0, true, comm.transport()};
+  link.latency = time_round_trip(comm, first, kSmallBytes, kSmallRepeats, link.right) / 2;
+  link.bytes_per_second = 2 * static_cast<double>(large_bytes) /
+                          time_round_trip(comm, first, large_bytes, kLargeRepeats, link.right);
   return link;
 }
 
@@ -101,7 +144,7 @@ class LinkTests {
       for (const Json& json : Json::parse(text)) {
         all.push_back({json["axis"].get<std::string>(), json["ranks"].get<std::vector<int>>(),
                        json["latency"].get<double>(), json["bytes_per_second"].get<double>(),
-                       json["right"].get<bool>()});
+                       json["right"].get<bool>(), json["transport"].get<std::string>()});
       }
     }
     std::ranges::stable_sort(all, {}, [&](const MeshLink& link) {
@@ -127,7 +170,8 @@ class LinkTests {
                       {"ranks", ranks},
                       {"latency", link.latency},
                       {"bytes_per_second", link.bytes_per_second},
-                      {"right", right}});
+                      {"right", right},
+                      {"transport", link.transport}});
   }
 
   CommWorld& world_;

@@ -14,11 +14,13 @@ namespace gimbal {
 struct MeshLink {
   std::string axis;        // "world", "tp", "sp", "dp_shard", "replicas", "pp"
   std::vector<int> ranks;  // of the launch; two neighbours for "pp"
-  /// Of a message of 4 KiB: a step of a ring all-reduce; half a round trip for "pp".
+  /// Of a message of 4 KiB: an all-gather's time over the messages that each rank gets in it, one
+  /// from every other; half a round trip for "pp".
   Seconds latency = 0;
   /// That each rank sends: in an all-reduce, or in a message for "pp".
   double bytes_per_second = 0;
-  bool right = false;  // what arrived is what was sent
+  bool right = false;     // what arrived is what was sent
+  std::string transport;  // what carries it: Comm::transport
 };
 
 /// Makes the groups of the mesh and times them, all of an axis at the same time, with messages of

@@ -16,7 +16,7 @@
 #include "gimbal/base/log.h"
 #include "gimbal/checkpoint/hf_folder.h"
 #include "gimbal/config/load.h"
-#include "gimbal/train/trainer.h"
+#include "gimbal/train/trainer/trainer.h"
 #include "parity/parity_case.h"
 #include "unit/base/temp_folder.h"
 #include "workers.h"

@@ -11,7 +11,7 @@
 #include <iostream>
 #include <limits>
 
-#include "gimbal/nn/kv_cache.h"
+#include "gimbal/nn/attention/kv_cache.h"
 #include "gimbal/parallel/mesh.h"
 #include "gimbal/parallel/ports.h"
 #include "unit/models/tiny_models.h"

@@ -1,5 +1,5 @@
 // The last words of a rank that its launcher wants to end meanwhile.
-#include "gimbal/train/report_error.h"
+#include "gimbal/train/stop/report_error.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -59,6 +59,7 @@ class RankComm : public Comm {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   at::Device device() const override { return at::kCPU; }
+  std::string transport() const override { return "none"; }
 
   using Work = std::unique_ptr<CommWork>;
   at::Tensor all_gather(const at::Tensor& tensor, const std::string&) override {

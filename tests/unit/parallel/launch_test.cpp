@@ -89,6 +89,15 @@ TEST(Launch, ReadsTorchrun) {
   EXPECT_EQ(info.socket_interfaces, "eth0,eth1");
 }
 
+TEST(Launch, TransportBetweenTheProcessesOfAMachine) {
+  EXPECT_TRUE(read(torchrun()).shared_memory);
+  EXPECT_TRUE(read(with(torchrun(), "GIMBAL_TRANSPORT", "auto")).shared_memory);
+  EXPECT_FALSE(read(with(torchrun(), "GIMBAL_TRANSPORT", "tcp")).shared_memory);
+  EXPECT_THAT([] { read(with(torchrun(), "GIMBAL_TRANSPORT", "smoke")); },
+              testing::ThrowsMessage<UserError>(
+                  testing::HasSubstr("GIMBAL_TRANSPORT='smoke': write auto")));
+}
+
 TEST(Launch, ReadsSlurm) {
   const LaunchInfo info = read(slurm());
   EXPECT_EQ(info.launcher, "slurm");

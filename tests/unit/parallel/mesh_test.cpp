@@ -44,6 +44,7 @@ class RecordedWorld : public CommWorld {
     int rank() const override { return rank_; }
     int size() const override { return size_; }
     at::Device device() const override { return at::kCPU; }
+    std::string transport() const override { return "none"; }
     Work all_reduce_sum(at::Tensor, Name) override { return {}; }
     Work broadcast(at::Tensor, int, Name) override { return {}; }
     at::Tensor all_gather(const at::Tensor&, Name) override { return {}; }
@@ -68,6 +69,7 @@ class RecordedWorld : public CommWorld {
   void set_coordinates(const std::string& text) override { coordinates = text; }
   void report_failure(const std::exception&) noexcept override {}
   std::vector<CommTotal> totals() const override { return counted; }
+  std::string shared_memory_trouble() const override { return ""; }
 
   std::vector<std::string> order;
   std::map<std::string, std::vector<int>> groups;

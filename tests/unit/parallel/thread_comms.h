@@ -99,6 +99,7 @@ class ThreadComm : public Comm {
   int rank() const override { return rank_; }
   int size() const override { return group_.size_; }
   at::Device device() const override { return at::kCPU; }
+  std::string transport() const override { return "none"; }
   std::unique_ptr<CommWork> send(at::Tensor tensor, int to, const std::string& name) override {
     {
       const std::lock_guard lock(group_.mutex_);

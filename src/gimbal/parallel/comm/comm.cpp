@@ -36,6 +36,7 @@ class SingleComm : public Comm {
   int rank() const override { return 0; }
   int size() const override { return 1; }
   at::Device device() const override { return device_; }
+  std::string transport() const override { return "none"; }
   std::unique_ptr<CommWork> all_reduce_sum(at::Tensor, const std::string&) override {
     return std::make_unique<DoneWork>();
   }

@@ -19,11 +19,12 @@ namespace {
 
 class C10dComm : public Comm {
  public:
-  C10dComm(std::shared_ptr<CommGroup> group, c10::intrusive_ptr<c10d::Backend> backend)
+  C10dComm(std::shared_ptr<CommGroup> group, c10::intrusive_ptr<c10d::Backend> backend,
+           std::unique_ptr<CommMover> mover)
       : group_(std::move(group)),
         backend_(std::move(backend)),
         device_(group_->state->device),
-        mover_(device_.is_cuda() ? make_native_mover(backend_) : make_message_mover(backend_)) {}
+        mover_(std::move(mover)) {}
 
   ~C10dComm() override {
     CommState& state = *group_->state;
@@ -42,16 +43,15 @@ class C10dComm : public Comm {
   int rank() const override { return group_->rank; }
   int size() const override { return group_->size(); }
   at::Device device() const override { return device_; }
+  std::string transport() const override { return mover_->transport(); }
 
   std::unique_ptr<CommWork> all_reduce_sum(at::Tensor tensor, const std::string& name) override {
     check_comm_tensor(tensor, device_, name);
     check_summable(tensor, name);
     // Each rank sums its part of the values, then all get all parts.
     const CallTraffic traffic{CallKind::kAllReduce, 2 * bytes_of(tensor) * (size() - 1) / size()};
-    return start("all_reduce_sum", traffic, name, tensor, [&] {
-      std::vector<at::Tensor> tensors{tensor};
-      return one_call(backend_->allreduce(tensors));
-    });
+    return start("all_reduce_sum", traffic, name, tensor,
+                 [&] { return mover_->all_reduce(tensor); });
   }
 
   std::unique_ptr<CommWork> broadcast(at::Tensor tensor, int root,
@@ -62,10 +62,7 @@ class C10dComm : public Comm {
     return start("broadcast", traffic, name, tensor, [&] {
       // Bytes: Gloo does not know all dtypes.
       const at::NoGradGuard no_grad;
-      std::vector<at::Tensor> tensors{tensor.view({-1}).view(at::kByte)};
-      c10d::BroadcastOptions options;
-      options.rootRank = root;
-      return one_call(backend_->broadcast(tensors, options));
+      return mover_->broadcast(tensor.view({-1}).view(at::kByte), root);
     });
   }
 
@@ -146,8 +143,7 @@ class C10dComm : public Comm {
   void barrier(const std::string& name) override {
     at::Tensor one = at::ones({1}, at::TensorOptions().dtype(at::kFloat).device(device_));
     start("barrier", {CallKind::kBarrier, 0}, name, one, [&] {
-      std::vector<at::Tensor> tensors{one};
-      return one_call(backend_->allreduce(tensors));
+      return mover_->all_reduce(one);
     })->wait();
     // With NCCL wait() holds back the stream, not the host: reading the value does.
     GIMBAL_CHECK_EQ(one.item<float>(), static_cast<float>(size()));
@@ -161,10 +157,6 @@ class C10dComm : public Comm {
   /// Bytes that come in when every other rank sends one `part`.
   std::int64_t from_each_other(const at::Tensor& part) const {
     return bytes_of(part) * (size() - 1);
-  }
-
-  static StartedCall one_call(c10::intrusive_ptr<c10d::Work> work) {
-    return {{std::move(work)}, false, {}};
   }
 
   void check_partner(int partner, const std::string& name) const {
@@ -206,8 +198,12 @@ class C10dComm : public Comm {
 }  // namespace
 
 std::unique_ptr<Comm> make_c10d_comm(std::shared_ptr<CommGroup> group,
-                                     c10::intrusive_ptr<c10d::Backend> backend) {
-  return std::make_unique<C10dComm>(std::move(group), std::move(backend));
+                                     c10::intrusive_ptr<c10d::Backend> backend,
+                                     std::shared_ptr<LocalGroup> local) {
+  std::unique_ptr<CommMover> mover = local != nullptr ? make_shared_mover(std::move(local))
+                                     : group->state->device.is_cuda() ? make_native_mover(backend)
+                                                                      : make_gloo_mover(backend);
+  return std::make_unique<C10dComm>(std::move(group), std::move(backend), std::move(mover));
 }
 
 }  // namespace gimbal

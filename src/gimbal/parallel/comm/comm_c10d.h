@@ -25,9 +25,11 @@ class Device;
 namespace gimbal {
 
 class Comm;
+class LocalGroup;
 struct CommGroup;
 
-/// The message without the stack trace and the advice that c10 and Gloo add.
+/// The message without the stack trace, the places in Gloo's sources and the advice that c10 and
+/// Gloo add: "Connection closed by peer [127.0.0.1]:24487".
 std::string reason_of(const std::exception& error);
 
 /// The store through which the processes find each other; rank 0 serves it unless torchrun does.
@@ -62,8 +64,9 @@ void check_nccl(const LaunchInfo& launch, const c10::Device& device);
 c10::intrusive_ptr<c10d::Backend> make_nccl_backend(const BackendSetup& setup,
                                                     const c10::Device& device);
 
-/// The group's calls through the backend.
+/// The group's calls: through the memory that its ranks share, or else through the backend.
 std::unique_ptr<Comm> make_c10d_comm(std::shared_ptr<CommGroup> group,
-                                     c10::intrusive_ptr<c10d::Backend> backend);
+                                     c10::intrusive_ptr<c10d::Backend> backend,
+                                     std::shared_ptr<LocalGroup> local);
 
 }  // namespace gimbal

@@ -13,11 +13,25 @@ class NativeMover : public CommMover {
  public:
   explicit NativeMover(c10::intrusive_ptr<c10d::Backend> backend) : backend_(std::move(backend)) {}
 
+  std::string transport() const override { return "nccl"; }
+
+  StartedCall all_reduce(const at::Tensor& tensor) override {
+    std::vector<at::Tensor> tensors{tensor};
+    return backend_call(backend_->allreduce(tensors));
+  }
+
+  StartedCall broadcast(const at::Tensor& tensor, int root) override {
+    std::vector<at::Tensor> tensors{tensor};
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    return backend_call(backend_->broadcast(tensors, options));
+  }
+
   StartedCall all_gather(const at::Tensor& out, const at::Tensor& in) override {
     const at::NoGradGuard no_grad;
     at::Tensor flat_out = out.view({-1});
     at::Tensor flat_in = in.view({-1});
-    return {{backend_->_allgather_base(flat_out, flat_in)}, false, {}};
+    return backend_call(backend_->_allgather_base(flat_out, flat_in));
   }
 
   /// Uneven parts are padded to the largest on their way.
@@ -49,7 +63,7 @@ class NativeMover : public CommMover {
     const at::NoGradGuard no_grad;
     at::Tensor flat_out = out.view({-1});
     at::Tensor flat_in = in.view({-1});
-    return {{backend_->_reduce_scatter_base(flat_out, flat_in)}, false, {}};
+    return backend_call(backend_->_reduce_scatter_base(flat_out, flat_in));
   }
 
   StartedCall all_to_all(const at::Tensor& out, const at::Tensor& in,
@@ -59,17 +73,17 @@ class NativeMover : public CommMover {
     at::Tensor input = in;
     std::vector<std::int64_t> output_rows = out_rows;
     std::vector<std::int64_t> input_rows = in_rows;
-    return {{backend_->alltoall_base(output, input, output_rows, input_rows)}, false, {}};
+    return backend_call(backend_->alltoall_base(output, input, output_rows, input_rows));
   }
 
   StartedCall send(const at::Tensor& tensor, int to) override {
     std::vector<at::Tensor> tensors{tensor};
-    return {{backend_->send(tensors, to, 0)}, false, {}};
+    return backend_call(backend_->send(tensors, to, 0));
   }
 
   StartedCall receive(const at::Tensor& tensor, int from) override {
     std::vector<at::Tensor> tensors{tensor};
-    return {{backend_->recv(tensors, from, 0)}, false, {}};
+    return backend_call(backend_->recv(tensors, from, 0));
   }
 
  private:

@@ -2,6 +2,8 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <string_view>
+
 #include "gimbal/base/error.h"
 #include "gimbal/parallel/comm.h"
 #include "gimbal/parallel/comm/comm_c10d.h"
@@ -32,6 +34,30 @@ c10::intrusive_ptr<c10d::Store> open_store(const LaunchInfo& launch,
                            "host of rank 0, and that rank 0 runs. Reason: ",
                            reason_of(e)));
   }
+}
+
+/// "/path/pair.cc:553", "enforce fail at /path/device.cc:83": a place in Gloo's sources.
+bool is_source_place(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  return text.find('/') != std::string_view::npos && colon != std::string_view::npos &&
+         colon + 1 < text.size() &&
+         text.find_first_not_of("0123456789", colon + 1) == std::string_view::npos;
+}
+
+/// Without "[/path/pair.cc:553] ". Addresses such as "[127.0.0.1]:24487" stay.
+std::string without_source_places(std::string text) {
+  for (std::size_t begin = text.find('['); begin != std::string::npos;) {
+    const std::size_t end = text.find(']', begin);
+    if (end == std::string::npos) break;
+    if (is_source_place(std::string_view(text).substr(begin + 1, end - begin - 1))) {
+      text.erase(begin, end + 1 - begin);
+      if (begin < text.size() && text[begin] == ' ') text.erase(begin, 1);
+      begin = text.find('[', begin);
+    } else {
+      begin = text.find('[', begin + 1);
+    }
+  }
+  return text;
 }
 
 std::string arrival_key(int rank) { return concat("arrived/", rank); }
@@ -67,7 +93,7 @@ std::string reason_of(const std::exception& error) {
   std::string text = error.what();
   text = text.substr(0, text.find("\nException raised from "));
   // Gloo's advice: what is said about the other ranks is more precise.
-  return text.substr(0, text.find(". This is typically caused by "));
+  return without_source_places(text.substr(0, text.find(". This is typically caused by ")));
 }
 
 c10::intrusive_ptr<c10d::Store> connect_to_store(const LaunchInfo& launch,

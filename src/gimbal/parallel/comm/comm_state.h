@@ -17,6 +17,7 @@
 #include "gimbal/parallel/comm/call_counters.h"
 #include "gimbal/parallel/comm/comm_c10d.h"
 #include "gimbal/parallel/comm/comm_health.h"
+#include "gimbal/parallel/comm/comm_local.h"
 #include "gimbal/parallel/comm/flight_record.h"
 #include "gimbal/parallel/launch.h"
 
@@ -41,6 +42,7 @@ struct CommState {
   /// Where the processes meet: on rank 0 it serves the others.
   c10::intrusive_ptr<c10d::Store> store;
   GlooTransports transports;
+  LocalMachine machine;
   std::shared_ptr<FlightRecord> record = std::make_shared<FlightRecord>();
   std::vector<std::shared_ptr<const GroupCounters>> counters;  // of all groups, also those gone
   std::shared_ptr<MessageWait> waiting = std::make_shared<MessageWait>();
@@ -63,6 +65,8 @@ struct CommGroup {
   bool has_dropped_calls = false;
 
   int size() const { return static_cast<int>(ranks.size()); }
+  /// Of what its ranks tell each other through the store; no other group has it.
+  std::string store_prefix() const;
   /// "group tp of ranks 0, 1".
   std::string describe() const;
 };

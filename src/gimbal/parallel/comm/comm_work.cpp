@@ -1,10 +1,12 @@
 #include "gimbal/parallel/comm/comm_work.h"
 
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
 #include "gimbal/base/error.h"
 #include "gimbal/parallel/comm/comm_c10d.h"
+#include "gimbal/parallel/shm/local_call.h"
 
 namespace gimbal {
 namespace {
@@ -13,6 +15,12 @@ constexpr std::chrono::milliseconds kShortWait{200};
 constexpr const char* kInterrupted = "another rank has failed";
 
 }  // namespace
+
+StartedCall backend_call(c10::intrusive_ptr<c10d::Work> work) {
+  StartedCall call;
+  call.works.push_back(std::move(work));
+  return call;
+}
 
 C10dWork::C10dWork(std::shared_ptr<CommGroup> group, const FlightCall& call, CallTraffic traffic,
                    const StartCall& start)
@@ -40,7 +48,7 @@ void C10dWork::wait() {
   record.wait(number_);
   const auto begin = std::chrono::steady_clock::now();
   try {
-    for (const auto& work : started_.works) wait_for(work);
+    wait_for_all();
   } catch (const std::exception& e) {
     fail(e);
   }
@@ -49,6 +57,18 @@ void C10dWork::wait() {
   record.end(number_);
   done_ = true;
   started_ = {};
+}
+
+void C10dWork::wait_for_all() {
+  const CommState& state = *group_->state;
+  if (started_.local) {
+    started_.local->group().hub().wait(*started_.local, state.timeout, state.waiting->interrupted);
+  }
+  if (started_.works.empty()) return;
+  // Another rank may wait for what this one has to say in shared memory.
+  std::optional<LocalHub::Away> away;
+  if (state.machine.hub) away.emplace(*state.machine.hub);
+  for (const auto& work : started_.works) wait_for(work);
 }
 
 void C10dWork::wait_for(const c10::intrusive_ptr<c10d::Work>& work) {

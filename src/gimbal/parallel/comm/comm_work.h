@@ -14,14 +14,21 @@
 
 namespace gimbal {
 
-/// What a call consists of.
+class LocalCall;
+
+/// What a call consists of: works of the backend, or a call through shared memory.
 struct StartedCall {
   /// Of one collective, or messages between two ranks each.
   std::vector<c10::intrusive_ptr<c10d::Work>> works;
   bool messages = false;
+  std::vector<at::Tensor> alive;     // whose bytes `local` moves
+  std::shared_ptr<LocalCall> local;  // goes before them
   /// Run when all are done; may be empty.
   std::function<void()> finish;
 };
+
+/// One collective of the backend.
+StartedCall backend_call(c10::intrusive_ptr<c10d::Work> work);
 
 /// Makes the works of a call; on the calling thread.
 using StartCall = std::function<StartedCall()>;
@@ -35,6 +42,7 @@ class C10dWork : public CommWork {
   void wait() override;
 
  private:
+  void wait_for_all();
   void wait_for(const c10::intrusive_ptr<c10d::Work>& work);
   void wait_for_message(const c10::intrusive_ptr<c10d::Work>& work);
   void wait_for_collective(c10d::Work& work);

@@ -42,14 +42,18 @@ std::shared_ptr<CommGroup> make_comm_group(const std::shared_ptr<CommState>& sta
   return group;
 }
 
-c10::intrusive_ptr<c10d::Backend> connect(const CommGroup& group) {
+/// How the ranks of a group reach each other.
+struct Connections {
+  c10::intrusive_ptr<c10d::Backend> backend;
+  std::shared_ptr<LocalGroup> local;  // null: the backend moves everything
+};
+
+/// What `find` finds; throws CommError when the other ranks of the group are not there.
+template <typename Find>
+auto find_others(const CommGroup& group, const Find& find) {
   const CommState& state = *group.state;
-  const std::string prefix = concat("group/", group.name, "/", join_ranks(group.ranks, 1 << 20));
-  const BackendSetup setup{c10::make_intrusive<c10d::PrefixStore>(prefix, state.store), group.rank,
-                           group.size(), state.timeout};
   try {
-    return state.device.is_cuda() ? make_nccl_backend(setup, state.device)
-                                  : make_gloo_backend(setup, state.transports);
+    return find();
   } catch (const UserError&) {
     throw;
   } catch (const std::exception& e) {
@@ -62,12 +66,22 @@ c10::intrusive_ptr<c10d::Backend> connect(const CommGroup& group) {
   }
 }
 
-std::unique_ptr<Comm> connect_group(const std::shared_ptr<CommState>& state,
-                                    const std::string& name, const std::vector<int>& ranks) {
-  auto group = make_comm_group(state, name, ranks);
-  if (group->size() == 1) return make_single_comm(state->device);
-  auto backend = connect(*group);
-  auto comm = make_c10d_comm(std::move(group), std::move(backend));
+Connections connect(const CommGroup& group) {
+  const CommState& state = *group.state;
+  const BackendSetup setup{
+      c10::make_intrusive<c10d::PrefixStore>(group.store_prefix(), state.store), group.rank,
+      group.size(), state.timeout};
+  return find_others(group, [&]() -> Connections {
+    if (state.device.is_cuda()) return {make_nccl_backend(setup, state.device), nullptr};
+    return {make_gloo_backend(setup, state.transports), make_local_group(group)};
+  });
+}
+
+std::unique_ptr<Comm> connect_group(std::shared_ptr<CommGroup> group) {
+  if (group->size() == 1) return make_single_comm(group->state->device);
+  Connections connections = connect(*group);
+  auto comm = make_c10d_comm(std::move(group), std::move(connections.backend),
+                             std::move(connections.local));
   // Nobody goes on, and may even leave, while others still connect to it.
   comm->barrier("start");
   return comm;
@@ -104,7 +118,10 @@ std::shared_ptr<CommState> make_comm_state(const LaunchInfo& launch, const at::D
 std::unique_ptr<Comm> connect_world(const std::shared_ptr<CommState>& state) {
   std::vector<int> ranks(static_cast<std::size_t>(state->launch.world_size));
   for (std::size_t i = 0; i < ranks.size(); ++i) ranks[i] = static_cast<int>(i);
-  return connect_group(state, "world", ranks);
+  auto group = make_comm_group(state, "world", ranks);
+  if (group->size() > 1 && !state->device.is_cuda())
+    state->machine = find_others(*group, [&] { return find_local_machine(*state); });
+  return connect_group(std::move(group));
 }
 
 class LaunchedWorld : public CommWorld {
@@ -123,7 +140,7 @@ class LaunchedWorld : public CommWorld {
                    name);
     }
     GIMBAL_CHECK(name != "world" && names_.insert(name).second, "group ", name, " is made twice");
-    return connect_group(state_, name, ranks);
+    return connect_group(make_comm_group(state_, name, ranks));
   }
 
   std::vector<CommTotal> totals() const override {
@@ -131,6 +148,8 @@ class LaunchedWorld : public CommWorld {
     for (const auto& counters : state_->counters) counters->add_totals(totals);
     return totals;
   }
+
+  std::string shared_memory_trouble() const override { return state_->machine.trouble; }
 
   void set_coordinates(const std::string& text) override {
     state_->coordinates = text;
@@ -154,6 +173,10 @@ class LaunchedWorld : public CommWorld {
 std::string CommState::describe_rank() const {
   return concat("rank ", launch.rank, " of ", launch.world_size, " (",
                 coordinates.empty() ? "" : coordinates + "; ", "host ", host, ")");
+}
+
+std::string CommGroup::store_prefix() const {
+  return concat("group/", name, "/", join_ranks(ranks, 1 << 20));
 }
 
 std::string CommGroup::describe() const {

@@ -22,7 +22,7 @@ void GradientReducer::add(at::Tensor sum, at::Tensor whole, Comm& replicas, bool
     if (last) reduce_over_replicas(sum, replicas, name);
     return;
   }
-  // The result goes into the buffer itself. What the backend copies to send is its own.
+  // The result goes into the buffer itself. What arrives from the others has a buffer of its own.
   const std::int64_t numel = sum.numel();
   at::Tensor part = whole.narrow(0, shard_.rank() * numel, numel);
   auto work = shard_.reduce_scatter_sum(part, whole, name);

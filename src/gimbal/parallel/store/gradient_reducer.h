@@ -14,7 +14,7 @@ namespace gimbal {
 
 /// Which collectives run, and their order, depends on the calls alone. At most one block's whole
 /// gradients wait for their reduction while the next block's are made: two blocks' are held, and
-/// what the backend copies of one of them (Gloo, not NCCL).
+/// what arrives of one of them (on CPU; NCCL has buffers of its own).
 ///
 /// On CUDA the collectives run on their process groups' streams; the current stream waits for the
 /// reduce-scatter of a block when the next block is reduced.
