@@ -36,11 +36,25 @@ double positive_number(const std::string& option, const std::string& text) {
 }
 
 double byte_count(const std::string& option, const std::string& text) {
-  constexpr std::string_view kSuffixes = "KMGT";
-  const std::size_t power = text.empty() ? std::string::npos : kSuffixes.find(text.back());
-  if (power == std::string::npos) return positive_number(option, text);
-  return positive_number(option, text.substr(0, text.size() - 1)) *
-         std::pow(1024.0, static_cast<double>(power + 1));
+  constexpr std::string_view kUnits = "KMGT";
+  std::string_view number = text;
+  double unit = 1;
+  if (const std::size_t at = number.find_last_of(kUnits); at != std::string_view::npos) {
+    const std::string_view behind = number.substr(at + 1);
+    if (behind.empty() || behind == "B" || behind == "iB") {
+      unit = std::pow(1024.0, static_cast<double>(kUnits.find(number[at]) + 1));
+      number = number.substr(0, at);
+    }
+  }
+  double value = 0;
+  const char* end = number.data() + number.size();
+  const auto parsed = std::from_chars(number.data(), end, value);
+  GIMBAL_USER_CHECK(
+      parsed.ec == std::errc() && parsed.ptr == end && std::isfinite(value) && value > 0, option,
+      ": found '", text,
+      "', expected a number above 0, alone or with K, M, G or T, such as 512M, 512MB or 512MiB "
+      "(all in powers of 1024)");
+  return value * unit;
 }
 
 std::pair<std::string, std::string> split_name(const std::string& option, const std::string& text,

@@ -15,7 +15,8 @@ std::uint64_t whole_number(const std::string& option, const std::string& text, s
 double real_number(const std::string& option, const std::string& text);
 /// A finite number above 0. Throws UserError.
 double positive_number(const std::string& option, const std::string& text);
-/// "80G": a number above 0, with a suffix K, M, G or T for powers of 1024. Throws UserError.
+/// "80", "80G", "80GB", "80GiB": a number above 0, alone or with K, M, G or T for powers of 1024,
+/// whatever of B and iB is behind. Throws UserError.
 double byte_count(const std::string& option, const std::string& text);
 /// "NAME=VALUE" as its two parts. A name may hold a "="; a value never does. Throws UserError that
 /// says what `form` is expected.

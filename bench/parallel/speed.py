@@ -54,7 +54,11 @@ class Case:
     speeds: list[float] = field(default_factory=list)  # tokens/s, by run
     times: list[float] = field(default_factory=list)  # over the mean of the base's before and behind it, by round
     bytes_per_step: float = 0
-    step_seconds: float = 0
+    steps: list[float] = field(default_factory=list)  # seconds of one, by run
+
+    @property
+    def step_seconds(self) -> float:
+        return statistics.median(self.steps)
 
     @property
     def is_base(self) -> bool:
@@ -147,7 +151,7 @@ class Bench:
         recipe = merged(self.base, case.change)
         run = train(recipe, folder, case.processes)
         case.bytes_per_step = bytes_per_step(run)
-        case.step_seconds = float(np.median(run.column("step_seconds")[self.warmup :]))
+        case.steps.append(float(np.median(run.column("step_seconds")[self.warmup :])))
         if case.name == "dp_replicate 2" and not self._packs.exists():
             write_packs(run, recipe, self._packs)
         return run.tokens_per_second(self.warmup)

@@ -88,7 +88,8 @@ def test_finished_steps_are_saved_when_a_later_picture_is_gone(trainer, picture_
     (tmp_path / "1.jpg").rename(tmp_path / "away.jpg")
     run, ended = trainer.end(change)
     finished = len(run.lines("train"))
-    assert ended.code == 2 and f"saved step {finished} before leaving" in ended.stderr and run.state()["step"] == finished > 0
+    assert ended.code == 2 and run.state()["step"] == finished > 0
+    assert f"saved step {finished} before leaving; the same command goes on from there" in ended.stderr
     (tmp_path / "away.jpg").rename(tmp_path / "1.jpg")
     trainer.run(change, run=run)
     assert all((run.tensors()[name] == value).all() for name, value in whole.tensors().items())
@@ -96,9 +97,11 @@ def test_finished_steps_are_saved_when_a_later_picture_is_gone(trainer, picture_
 
 def test_finished_steps_are_saved_when_an_evaluation_fails(trainer, picture_data, tmp_path):
     (tmp_path / "1.jpg").unlink()
-    run, ended = trainer.end({"data.eval": str(picture_data), "train.max_steps": 9, "evaluate.every_steps": 3})
+    change = {"data.eval": str(picture_data), "train.max_steps": 9, "evaluate.every_steps": 3, "train.resume": False}
+    run, ended = trainer.end(change)
     assert ended.code == 2 and str(tmp_path / "1.jpg") in ended.stderr
-    assert "saved step 3 before leaving" in ended.stderr and run.state()["step"] == 3
+    assert "saved step 3 before leaving; the same command with train.resume=true goes on from there" in ended.stderr
+    assert run.state()["step"] == 3
 
 
 def test_export_leaves_other_folders_alone(trainer, tmp_path):

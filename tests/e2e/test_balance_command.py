@@ -245,7 +245,7 @@ def test_a_cap_can_be_chosen(two_files):
     assert "(chosen)" in balance(*files, "--cap", "tokens=5376", "--cap", "vision=auto").stdout.splitlines()[0]
     dear = figures(*files, "--cap", "tokens=5376", "--cap", "vision=auto", "--pack-overhead", 3)["cap_search"]
     assert dear["pack_overhead"] == 3 and dear["points"] != search["points"]
-    memory = ["--memory", "64M", "--bytes-per-row", "vision=1M", "--bytes-per-row", "tokens=4K"]
+    memory = ["--memory", "64MiB", "--bytes-per-row", "vision=1M", "--bytes-per-row", "tokens=4KB"]
     caps = figures(*files, "--cap", "vision=auto", *memory)["caps"]
     assert caps["vision"] * 2**20 + caps["tokens"] * 4096 <= 64 * 2**20 and caps["vision"] >= 5
 

@@ -84,6 +84,8 @@ def test_says_whether_it_fits(inputs, found, tmp_path):
     ended = plan(*inputs[:-2], "--plan", found[0], "--memory", 7.5, "--check", code=1)
     assert "It does not fit: " in ended.stdout
     check = figures(*inputs[:-2], "--plan", found[0], "--memory", 7.5, "--check", code=1)["check"]
+    for size in ("7.5GiB", "7680MB"):
+        assert figures(*inputs[:-2], "--plan", found[0], "--memory", size, "--check", code=1)["check"] == check
     assert check["fits"] is False and check["peak_bytes"] > check["capacity_bytes"] and check["packs_over"] > 0
     assert sum(check["parts"].values()) == pytest.approx(check["peak_bytes"])
     assert all(re.search(r"a\.csv line \d+$", place) for place in check["worst_pack"]["samples"])

@@ -97,8 +97,10 @@ def test_a_second_ctrl_c_leaves_at_once(trainer):
         job.signal(signal.SIGINT)
         ended = job.wait()
         codes.append(job.processes[0].returncode)
-        if codes[-1] == -signal.SIGINT:
-            assert f"to begin '{run.folder}' anew, which has no complete checkpoint yet" in ended.stderr
+        anew = f"to begin '{run.folder}' anew, which has no complete checkpoint yet"
+        if codes[-1] == -signal.SIGINT and anew not in ended.stderr:
+            # The step has ended between the signals and its checkpoint was complete before the second.
+            assert f"to go on after step {run.state()['step']} of '{run.folder}'" in ended.stderr
     assert -signal.SIGINT in codes and set(codes) <= {-signal.SIGINT, 130}, codes
 
 
@@ -240,6 +242,22 @@ def test_a_finished_run_can_be_made_longer(trainer):
     assert run.json("summary.json")["steps"] == 9
 
 
+def test_an_export_leaves_alone_what_a_user_has_put_into_its_folder(trainer, held_out):
+    constant = {"optimizer.schedule": "constant", "checkpoint.export_hf": True}
+    run = trainer.run({"train.max_steps": 2, **constant})
+    (run.folder / "hf" / "notes.md").write_text("what I think of it")
+    before = {path: path.read_bytes() for path in (run.folder / "hf").iterdir()}
+    evaluated = {"data.eval": str(held_out), "evaluate.generate": False}
+    _, ended = trainer.end({"train.max_steps": 3, **constant, **evaluated}, run=run)
+    assert ended.code == 0, ended.stderr
+    beside = run.folder / "hf.step-3"
+    assert f"warning: '{run.folder}/hf': the export of step 2 has not written 'notes.md', which would be lost" in ended.stderr
+    assert f"it is left alone, and the export of step 3 is in '{beside}'" in ended.stderr
+    assert {path: path.read_bytes() for path in (run.folder / "hf").iterdir()} == before
+    assert run.json("hf.step-3/gimbal_export.json")["step"] == 3 and (beside / "model.safetensors").exists()
+    assert run.json("eval.json")["model"] == str(beside)
+
+
 @pytest.fixture()
 def two_checkpoints(trainer):
     return trainer.run({"train.max_steps": 8, "checkpoint.every_steps": 4})
@@ -266,6 +284,14 @@ def test_a_damaged_checkpoint_is_passed_over(trainer, two_checkpoints, file, dam
     assert "step-00000008.unused" in ended.stderr and (run.folder / "checkpoints" / "step-00000008.unused").is_dir()
     assert_same_bits(run.tensors(step=8), expected)
     assert run.column("step") == list(range(1, 9))
+
+
+def test_a_stopped_run_that_may_not_resume_says_what_does(trainer):
+    run, ended = stopped(trainer, signal.SIGTERM, {**LONG, "train.resume": False}, after=1)
+    assert ended.code == 143, ended.stderr
+    assert "; run the same command again with train.resume=true to go on" in ended.stderr
+    assert "train.resume=true" in trainer.refused({**LONG, "train.resume": False}, run=run)
+    trainer.run({"train.max_steps": run.state()["step"] + 1, "train.resume": True}, run=run)
 
 
 def test_resume_false_refuses_a_used_folder(trainer, two_checkpoints):

@@ -210,6 +210,7 @@ TEST(DistCommStart, RefusedRingsAreDoneWithout) {
 
 TEST(DistCommStart, RefusedRingsOfOneGroupLeaveTheOthers) {
   const auto results = run_workers("no rings", 3, {{"REFUSED_RANK", "1"}});
+  for (const WorkerResult& result : results) EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(results[0].output, "shared memory\n");
   for (const std::size_t rank : {1u, 2u}) {
     EXPECT_EQ(results[rank].output,
@@ -220,7 +221,10 @@ TEST(DistCommStart, RefusedRingsOfOneGroupLeaveTheOthers) {
 TEST(DistCommStart, UnwantedSharedMemoryIsNoTrouble) {
   const auto results =
       run_workers("no rings", 2, {{"REFUSED_RANK", "0"}, {"GIMBAL_TRANSPORT", "tcp"}});
-  for (const WorkerResult& result : results) EXPECT_EQ(result.output, "gloo\n");
+  for (const WorkerResult& result : results) {
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_EQ(result.output, "gloo\n");
+  }
 }
 
 // Nobody looks into a process that says so, but for root, who becomes somebody else.

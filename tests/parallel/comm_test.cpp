@@ -325,10 +325,14 @@ const Worker kTransport("transports", [] {
 });
 
 TEST(DistComm, SharesMemoryWhereAllRanksWantTo) {
-  for (const WorkerResult& result : run_workers("transports", 4))
+  for (const WorkerResult& result : run_workers("transports", 4)) {
+    EXPECT_EQ(result.exit_code, 0);
     EXPECT_EQ(result.output, "shared memory, shared memory");
-  for (const WorkerResult& result : run_workers("transports", 4, {{"GIMBAL_TRANSPORT", "tcp"}}))
+  }
+  for (const WorkerResult& result : run_workers("transports", 4, {{"GIMBAL_TRANSPORT", "tcp"}})) {
+    EXPECT_EQ(result.exit_code, 0);
     EXPECT_EQ(result.output, "gloo, gloo");
+  }
 }
 
 const Worker kMixed("mixed transports", [] {
@@ -338,8 +342,10 @@ const Worker kMixed("mixed transports", [] {
 
 TEST(DistComm, RanksWithoutSharedMemoryAreReachedAllTheSame) {
   const auto results = run_workers("mixed transports", 4);
-  for (std::size_t rank = 0; rank < 4; ++rank)
+  for (std::size_t rank = 0; rank < 4; ++rank) {
+    EXPECT_EQ(results[rank].exit_code, 0);
     EXPECT_EQ(results[rank].output, rank == 1 || rank == 2 ? "gloo, shared memory" : "gloo, gloo");
+  }
 }
 
 // Rank 0, which talks to all by Gloo, waits for them first; the others wait for their pair first.

@@ -19,10 +19,11 @@ std::optional<int> axis_size(const char* option, const std::string& text) {
   return static_cast<int>(whole_number(option, text, 1, kMostDevices));
 }
 
-// "80": in GiB; "80G", "512M": powers of 1024, as the option of the same name of `gimbal balance`.
+// "80": in GiB; "80G", "512MiB": as the option of the same name of `gimbal balance`.
 Bytes memory_size(const std::string& text) {
-  const bool digits = !text.empty() && text.find_first_not_of("0123456789.") == std::string::npos;
-  return byte_count("--memory", digits ? text + "G" : text);
+  constexpr double kGiB = 1 << 30;
+  const bool digits = text.find_first_not_of("0123456789.") == std::string::npos;
+  return byte_count("--memory", text) * (digits ? kGiB : 1);
 }
 
 void read_plan_caps(const std::vector<std::string>& words, PlanInputArguments& arguments) {
@@ -157,7 +158,7 @@ PlanInputOptions::PlanInputOptions(CLI::App& app) {
   option(
       "--memory", memory_, "SIZE",
       "Memory of a device instead of the profile's, in GiB; or with K, M, G, T (powers of 1024), "
-      "for example 512M");
+      "for example 512M or 512MiB");
   repeated("--without", without_, "PASS",
            "Switch off caps, mesh, schedules, partition, recompute or refine (repeatable)");
   option("--seed", seed_, "N", "Seed of the order of samples [the recipe's, or 0]");

@@ -19,8 +19,10 @@ def count(value: float) -> str:
 
 
 def size(value: float) -> str:
+    """1.5 MiB, 700 MiB, 1010 MiB."""
     for unit, scale in _BINARY:
-        if abs(value) >= scale:
+        # From where the unit below would be written as 1024.
+        if abs(value) >= scale * 1023.5 / 1024:
             # 1,000 to 1,023 of a unit: "g" would write them as 1e+03.
             return f"{value / scale:.3g} {unit}" if abs(value) < 999.5 * scale else f"{value / scale:.0f} {unit}"
     return f"{value:.0f} B"

@@ -17,16 +17,24 @@ struct ExportNote {
 /// Writes the note into `folder`, with the names of all files that are there. Throws UserError.
 void write_export_note(const std::filesystem::path& folder, std::int64_t step);
 
-/// The note of `folder`; nothing when there is none, or a file of that name that is no note.
-std::optional<ExportNote> find_export_note(const std::filesystem::path& folder);
-
 /// "'runs/demo/hf': the export of step 40 has replaced the one of step 20".
 std::string replaced_export_text(const std::filesystem::path& folder, std::int64_t step,
                                  std::int64_t replaced_step);
 
 /// The note of the export that a new one may replace; nothing when `folder` does not exist or is
 /// empty. Throws UserError for everything else: a file, a folder without a note (a model that
-/// somebody has downloaded), an export into which files were put.
+/// somebody has downloaded), a note of another version, an export into which files were put.
 std::optional<ExportNote> check_export_folder(const std::filesystem::path& folder);
+
+/// Where a run exports to.
+struct ExportTarget {
+  std::filesystem::path folder;
+  std::optional<ExportNote> earlier;  // of the export in `folder`, which a new one may replace
+  std::string obstacle;  // "'runs/demo/hf' exists and is no export ..": why it is another folder
+};
+
+/// `folder` when check_export_folder() allows it (no obstacle then), else the first that it allows
+/// of FOLDER.step-40, FOLDER.step-40.1, FOLDER.step-40.2 .. for `step` 40.
+ExportTarget choose_export_folder(const std::filesystem::path& folder, std::int64_t step);
 
 }  // namespace gimbal

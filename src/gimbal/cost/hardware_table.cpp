@@ -127,9 +127,10 @@ std::vector<Hardware> all_machines() {
   all.push_back(hopper_or_later("h100-80g", 989.4, 66.9, 3.35, 80 * kGiB, 450,
                                 "NVIDIA H100 data sheet (SXM5): 989 TFLOP/s dense bfloat16, 67 "
                                 "TFLOP/s float32, 3.35 TB/s, NVLink 900 GB/s both ways."));
-  all.push_back(hopper_or_later("h200-141g", 989.4, 66.9, 4.8, 141 * kGiga, 450,
+  all.push_back(hopper_or_later("h200-141g", 989.4, 66.9, 4.8, 141 * kGiB, 450,
                                 "NVIDIA H200 data sheet (SXM): 989 TFLOP/s dense bfloat16, 67 "
-                                "TFLOP/s float32, 141 GB, 4.8 TB/s, NVLink 900 GB/s both ways."));
+                                "TFLOP/s float32, 141 GB (systems show 140 GiB), 4.8 TB/s, NVLink "
+                                "900 GB/s both ways."));
   all.push_back(hopper_or_later("b200-192g", 2250, 80, 8.0, 192 * kGiga, 900,
                                 "NVIDIA Blackwell technical brief and HGX B200: 2,250 TFLOP/s "
                                 "dense bfloat16, 80 TFLOP/s float32, 192 GB (systems show 180 to "

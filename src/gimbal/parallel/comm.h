@@ -111,8 +111,8 @@ class CommWorld {
   /// The group of all processes.
   virtual Comm& world() = 0;
   /// A group of some of them, in this order; this rank is one of `ranks`. Collective over these
-  /// ranks; `name` is unique among all groups of the launch and goes into error messages. A group
-  /// of one costs nothing.
+  /// ranks, while no call is under way; `name` is unique among all groups of the launch and goes
+  /// into error messages. A group of one costs nothing.
   virtual std::unique_ptr<Comm> make_group(const std::string& name,
                                            const std::vector<int>& ranks) = 0;
   /// Counted since the launch, an entry for each group of more than one and each kind of call. An

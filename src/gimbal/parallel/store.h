@@ -49,7 +49,7 @@ struct FlatShard {
 class ParameterStore {
  public:
   virtual ~ParameterStore() = default;
-  /// Zeroes the gradients.
+  /// Zeroes the gradients. Starts to gather all values that stay gathered (with prefetch).
   virtual void begin_step() = 0;
   /// Binds the block's parameters (owned and borrowed) to usable values. `backward`: gradients of
   /// all of them will be accumulated, so that their buffers are made. Those that come otherwise, as

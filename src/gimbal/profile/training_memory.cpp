@@ -180,7 +180,8 @@ class RankBytes {
   }
 
   /// The head computes a few rows of logits at a time, in the compute dtype and in float32, and
-  /// adds up the weight's gradient in float32 (nn/chunked_loss.cpp). Without what saved_bytes has.
+  /// adds up the weight's gradient in float32 (nn/loss/chunked_loss.cpp). Without what saved_bytes
+  /// has.
   double head_forward_bytes(std::size_t head) const {
     const double wide = std::max(setting_.compute_bytes, 4);
     const double both = setting_.compute_bytes < 4 ? setting_.compute_bytes + wide : wide;

@@ -174,6 +174,8 @@ def test_numbers_as_people_read_them():
     assert text.value("exact_match", 0.98611) == "98.6 %"
     assert text.value("memory_bytes.total", 734003200.0) == "700 MiB"
     assert text.value("held_bytes", 1010 * 2.0**20) == "1010 MiB"
+    assert text.size(1023.4 * 2.0**20) == "1023 MiB" and text.size(1023.6 * 2.0**20) == "1 GiB"
+    assert text.size(1023) == "1023 B" and text.size(1023.9) == "1 KiB" and text.size(2000 * 2.0**40) == "2000 TiB"
     assert text.value("train_seconds", 132.4) == "2 min 12 s"
     assert text.value("tokens_per_second", 15512.0) == "15.5 k/s"
     assert text.value("parameters", 1240000) == "1.24 M"

@@ -15,5 +15,15 @@ TEST(ByteText, CountsInPowersOf1024) {
   EXPECT_EQ(bytes_text(5000.0 * (1ULL << 40)), "5000.0 TiB");
 }
 
+TEST(ByteText, ChoosesUnitAndDigitsByWhatIsPrinted) {
+  constexpr double kKiB = 1024, kMiB = 1024 * kKiB;
+  EXPECT_EQ(bytes_text(1023.4), "1023 B");
+  EXPECT_EQ(bytes_text(1023.6), "1.00 KiB");
+  EXPECT_EQ(bytes_text(1023.94 * kMiB), "1023.9 MiB");
+  EXPECT_EQ(bytes_text(1023.97 * kMiB), "1.00 GiB");
+  EXPECT_EQ(bytes_text(9.994 * kKiB), "9.99 KiB");
+  EXPECT_EQ(bytes_text(9.996 * kKiB), "10.0 KiB");
+}
+
 }  // namespace
 }  // namespace gimbal

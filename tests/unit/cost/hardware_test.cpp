@@ -4,6 +4,8 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
+#include <string>
 
 #include "gimbal/base/file.h"
 #include "gimbal/cost/hardware_file.h"
@@ -40,6 +42,14 @@ TEST(Hardware, KnowsTheMachinesOfTheManual) {
   EXPECT_DOUBLE_EQ(a800.links.inside_node.bytes_per_second * 1.5,
                    a100.links.inside_node.bytes_per_second);
   EXPECT_EQ(a800.peak_flops, a100.peak_flops);
+}
+
+TEST(Hardware, MemoryIsAboutWhatSystemsShow) {
+  constexpr double kGiB = 1 << 30;
+  const std::map<std::string, double> all_shown{
+      {"a100-80g", 80.0}, {"h100-80g", 79.6}, {"h200-141g", 140.4}, {"b200-192g", 179.0}};
+  for (const auto& [name, shown] : all_shown)
+    EXPECT_NEAR(find_hardware(name).memory_bytes / kGiB, shown, 0.01 * shown) << name;
 }
 
 TEST(Hardware, SuggestsTheNearestName) {

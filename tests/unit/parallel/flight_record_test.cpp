@@ -22,10 +22,11 @@ TEST(FlightRecord, ReportsTheLastCallsAndMarksTheFailedOne) {
   const std::string report = record.report(4);
   EXPECT_EQ(std::ranges::count(report, '\n'), 4);
   EXPECT_THAT(report, Not(HasSubstr("'17'")));
-  EXPECT_THAT(report, HasSubstr("        18  broadcast of '18' (group world)  1.5 KiB  0.0"));
+  EXPECT_THAT(report, HasSubstr("        18  broadcast of '18' (group world)  1.50 KiB  0.0"));
   EXPECT_THAT(report,
               HasSubstr("  *     20  receive from rank 1 of 'activations' (group pp)  5 B  0.0"));
-  EXPECT_THAT(report, HasSubstr("  >     21  all_reduce_sum of 'gradients' (group dp)  3 GiB  "));
+  EXPECT_THAT(report,
+              HasSubstr("  >     21  all_reduce_sum of 'gradients' (group dp)  3.00 GiB  "));
   EXPECT_THAT(report, HasSubstr("failed\n"));
   record.end(open);
   EXPECT_THAT(record.report(4), Not(HasSubstr("under way")));

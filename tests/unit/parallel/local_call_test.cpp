@@ -282,6 +282,35 @@ TEST(LocalCall, IsNotDoneWhenItsSecondPhaseThrows) {
       ThrowsMessage<std::runtime_error>(HasSubstr("no memory for the sum")));
 }
 
+// The second phase of the first sum fails on one side: the second sum's does not take its place.
+TEST(LocalCall, SecondPhasesAreNeverMistakenForEachOther) {
+  LocalPair pair;
+  struct Sum {
+    std::vector<std::byte> sent, received = filled(8, 0), last = filled(8, 0);
+  };
+  const auto start = [&](int own, Sum& sum, bool fails) {
+    return std::make_unique<LocalCall>(
+        pair.groups[own], LocalLane::kCollectives, std::vector{to(1 - own, sum.sent)},
+        std::vector{to(1 - own, sum.received)}, [&sum, own, fails](LocalCall& call) {
+          if (fails) throw std::runtime_error("no memory for the sum");
+          call.add(LocalLane::kSecondPhase, {to(1 - own, sum.sent)}, {to(1 - own, sum.last)});
+        });
+  };
+  Sum first[2] = {{filled(8, 1)}, {filled(8, 2)}}, second[2] = {{filled(8, 3)}, {filled(8, 4)}};
+  const auto first_of_0 = start(0, first[0], true);
+  const auto second_of_0 = start(0, second[0], false);
+  const auto first_of_1 = start(1, first[1], false);
+  const auto second_of_1 = start(1, second[1], false);
+  EXPECT_THAT([&] { wait_for(*second_of_0, milliseconds(500)); },
+              ThrowsMessage<std::runtime_error>(HasSubstr("an earlier call with rank 1")));
+  EXPECT_THAT([&] { wait_for(*first_of_0); },
+              ThrowsMessage<std::runtime_error>(HasSubstr("no memory for the sum")));
+  EXPECT_THAT([&] { wait_for(*first_of_1, milliseconds(100)); },
+              ThrowsMessage<std::runtime_error>(HasSubstr("timed out waiting for rank 0")));
+  EXPECT_EQ(second[0].last, filled(8, 0));
+  EXPECT_EQ(first[1].last, filled(8, 0));
+}
+
 // Rank 0 waits for something else, all of its messages and second phases move meanwhile.
 TEST(LocalCall, GoesOnWhileItsThreadIsAway) {
   LocalPair pair;

@@ -100,7 +100,9 @@ TEST_F(ShardedStoreTest, WhatAutogradHasSavedSeesTheRefilledStorage) {
 }
 
 TEST_F(ShardedStoreTest, KeepGathersOncePerStep) {
-  const auto store = make(setup(StorePolicy::kKeepWeights));
+  StoreSetup without_prefetch = setup(StorePolicy::kKeepWeights);
+  without_prefetch.prefetch = false;
+  const auto store = make(without_prefetch);
   for (int step = 0; step < 2; ++step) {
     calls_.clear();
     store->begin_step();
@@ -120,6 +122,28 @@ TEST_F(ShardedStoreTest, KeepGathersOncePerStep) {
     }
     store->finish_reduce();
     EXPECT_EQ(store->shards()[4].gradients[0].item<float>(), 4.0F);
+    store->shards()[4].values.add_(1.0);
+    store->values_changed();
+  }
+}
+
+TEST_F(ShardedStoreTest, KeepGathersAllAtTheBeginningOfAStep) {
+  const auto store = make(setup(StorePolicy::kKeepWeights));
+  const Calls all{"gather values of vision.embed", "gather values of vision.0",
+                  "gather values of text.embed",   "gather values of text.0",
+                  "gather values of text.1",       "gather values of text.head"};
+  for (int step = 0; step < 2; ++step) {
+    calls_.clear();
+    store->begin_step();
+    EXPECT_EQ(calls_, all);
+    store->prefetch(4);
+    store->open(3, false);
+    EXPECT_EQ(parameter(3)->value.flatten()[32].item<float>(),
+              store->shards()[4].values[0].item<float>());
+    store->close(3);
+    EXPECT_EQ(calls_, all);
+    for (std::size_t i = kNumBlocks; i-- > 0;) store->finish_micro_batch(i, true);
+    store->finish_reduce();
     store->shards()[4].values.add_(1.0);
     store->values_changed();
   }

@@ -192,8 +192,9 @@ Json wide_config(small_models::Sizes& sizes) {
   return small_models::internvl_config("qwen2", false, sizes);
 }
 
-/// Bytes that the CPU's bfloat16 attention holds besides: it computes in float32 (nn/attention.cpp)
-/// and so keeps q, k, v and its result with 2 more bytes a value, and the result in bfloat16 too.
+/// Bytes that the CPU's bfloat16 attention holds besides: it computes in float32
+/// (nn/attention/attention.cpp) and so keeps q, k, v and its result with 2 more bytes a value, and
+/// the result in bfloat16 too.
 double float32_attention_bytes(const small_models::Sizes& sizes, const WorkSize& work) {
   const auto layers = static_cast<double>(sizes.layers);
   const auto width = static_cast<double>(sizes.width);

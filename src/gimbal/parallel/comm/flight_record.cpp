@@ -4,18 +4,10 @@
 #include <iomanip>
 #include <sstream>
 
+#include "gimbal/base/byte_text.h"
+
 namespace gimbal {
 namespace {
-
-std::string format_bytes(std::int64_t bytes) {
-  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB"};
-  auto value = static_cast<double>(bytes);
-  std::size_t unit = 0;
-  for (; value >= 1024 && unit < 3; ++unit) value /= 1024;
-  std::ostringstream out;
-  out << std::setprecision(3) << value << " " << kUnits[unit];
-  return out.str();
-}
 
 std::string format_seconds(std::chrono::steady_clock::duration duration) {
   std::ostringstream out;
@@ -96,7 +88,7 @@ std::string FlightRecord::report(std::size_t num_lines) const {
             : open                        ? "  * "
                                           : "    ")
         << std::setw(6) << number << "  " << describe_call(entry.call) << "  "
-        << format_bytes(entry.call.bytes) << "  "
+        << bytes_text(static_cast<double>(entry.call.bytes)) << "  "
         << format_seconds((open ? Clock::now() : entry.end) - entry.begin)
         << (entry.state == State::kFailed ? "  failed"
             : open                        ? "  under way"

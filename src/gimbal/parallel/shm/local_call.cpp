@@ -12,6 +12,7 @@ LocalCall::LocalCall(std::shared_ptr<LocalGroup> group, LocalLane lane,
                      const std::vector<LocalMessage>& received, Then then)
     : group_(std::move(group)),
       then_(std::move(then)),
+      owes_second_phase_(then_ != nullptr),
       open_with_(static_cast<std::size_t>(group_->size())) {
   LocalHub& hub = *group_->hub_;
   const std::lock_guard lock(hub.mutex_);
@@ -60,6 +61,7 @@ void LocalCall::fail(std::exception_ptr reason) {
 void LocalCall::drop() {
   LocalHub& hub = *group_->hub_;
   std::erase(hub.ready_, this);
+  if (owes_second_phase_) group_->break_second_phases();
   for (std::size_t i = 0; i < group_->peers_.size(); ++i) {
     LocalGroup::Peer& peer = group_->peers_[i];
     const auto drop_from = [&](MessageLane& lane) {

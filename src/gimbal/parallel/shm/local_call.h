@@ -51,6 +51,7 @@ class LocalCall {
   std::shared_ptr<LocalGroup> group_;
   Then then_;
   std::exception_ptr failure_;          // of this call: others go on
+  bool owes_second_phase_;              // `then` has not run to its end
   std::size_t num_open_ = 0;            // messages that are not through
   std::vector<std::size_t> open_with_;  // the same by peer
 };

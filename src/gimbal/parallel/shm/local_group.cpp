@@ -121,6 +121,15 @@ void LocalGroup::break_lane(MessageLane& lane, const std::string& reason) {
     transfer.call->fail(std::make_exception_ptr(std::runtime_error(reason)));
 }
 
+void LocalGroup::break_second_phases() {
+  constexpr auto kLane = static_cast<std::size_t>(LocalLane::kSecondPhase);
+  for (std::size_t i = 0; i < peers_.size(); ++i) {
+    const std::string reason = "an earlier call with " + names_[i] + " was given up";
+    break_lane(peers_[i].out[kLane], reason);
+    break_lane(peers_[i].in[kLane], reason);
+  }
+}
+
 Doorbell& LocalGroup::bell(std::size_t peer) const { return hub_->bell(members_[peer]); }
 
 }  // namespace gimbal

@@ -59,6 +59,8 @@ class LocalGroup {
   void finish_front(MessageLane& lane, std::size_t peer);
   /// No message of the lane arrives any more: the calls that have one fail.
   void break_lane(MessageLane& lane, const std::string& reason);
+  /// A call has no second phase after all: the next one's messages would be taken for its.
+  void break_second_phases();
   Doorbell& bell(std::size_t peer) const;
 
   std::shared_ptr<LocalHub> hub_;

@@ -13,7 +13,7 @@ namespace {
 using HubClock = std::chrono::steady_clock;
 
 /// Being woken takes tens of microseconds; a process with a core of its own looks that long first.
-constexpr std::chrono::microseconds kLongestSpin{100};
+constexpr std::chrono::microseconds kLongestSpin{300};
 /// How often a process that waits looks whether the others live.
 constexpr std::chrono::milliseconds kLongestSleep{200};
 
@@ -100,8 +100,10 @@ void LocalHub::advance(bool incoming) {
     const LocalCall::Then then = std::exchange(call.then_, nullptr);
     try {
       then(call);
+      call.owes_second_phase_ = false;
     } catch (...) {
       call.fail(std::current_exception());
+      call.group().break_second_phases();
     }
     call.group().advance(incoming);
   }
@@ -117,6 +119,7 @@ LocalHub::Away::Away(LocalHub& hub) : hub_(hub) {
   const std::lock_guard lock(hub_.mutex_);
   hub_.is_away_ = true;
   hub_.changed_.notify_all();
+  hub_.bell(hub_.own_).ring();  // the thread may sleep there, with only its sends looked after
 }
 
 LocalHub::Away::~Away() {

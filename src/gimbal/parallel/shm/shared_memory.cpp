@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <stdexcept>
+#include <string>
 #include <system_error>
 #include <utility>
 
@@ -39,8 +41,10 @@ SharedMemory SharedMemory::open(pid_t process, int other_file, std::size_t num_b
   struct stat status = {};
   if (fstat(file, &status) != 0) throw_errno(path);
   // A write behind the end would be a SIGBUS.
-  GIMBAL_CHECK(static_cast<std::size_t>(status.st_size) == num_bytes, "", path, " has ",
-               status.st_size, " bytes, not ", num_bytes);
+  if (static_cast<std::size_t>(status.st_size) != num_bytes) {
+    throw std::runtime_error(concat(path, " has ", status.st_size, " bytes, not ", num_bytes,
+                                    ": it is not that memory"));
+  }
   void* const data = mmap(nullptr, num_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   if (data == MAP_FAILED) throw_errno("mmap");
   memory.data_ = static_cast<std::byte*>(data);

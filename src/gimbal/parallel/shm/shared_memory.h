@@ -8,7 +8,8 @@
 namespace gimbal {
 
 /// Anonymous (memfd): no name that outlives a killed process, no limit of /dev/shm. Zeros at first;
-/// pages come into being when they are written. Linux only. Errors are std::system_error.
+/// pages come into being when they are written. Linux only. Errors are
+/// std::runtime_error.
 class SharedMemory {
  public:
   static SharedMemory create(std::size_t num_bytes);

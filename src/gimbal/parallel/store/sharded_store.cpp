@@ -52,6 +52,7 @@ class ShardedStore : public ParameterStore {
       if (unit.gradients) unit.gradients->begin_step();
     }
     finished_.assign(finished_.size(), false);
+    if (setup_.policy == StorePolicy::kKeepWeights && setup_.prefetch) gather_all();
   }
 
   void open(std::size_t block, bool backward) override {
@@ -195,6 +196,15 @@ class ShardedStore : public ParameterStore {
     const bool gathered = it->gathered;
     announced_.erase(it);
     return gathered;
+  }
+
+  /// Weights that are kept take no more memory when all are gathered at once, and a rank that falls
+  /// behind by some blocks holds nobody up.
+  void gather_all() {
+    for (std::size_t block = 0; block < block_units_.size(); ++block) {
+      if (!is_own(block)) continue;
+      for (const std::size_t i : block_units_[block]) units_[i].values.start();
+    }
   }
 
   void gather_ahead() {

@@ -46,10 +46,11 @@ void install_stop_signals() {
   }
 }
 
-void note_restart(const std::string& run_folder, std::int64_t step) {
+void note_restart(const std::string& run_folder, std::int64_t step, bool needs_resume) {
   static std::mutex mutex;
   std::string text = ::isatty(STDERR_FILENO) == 1 ? "\n" : "";  // behind the line of progress
-  text += "warning: a second signal ends the run at once; run the same command again to ";
+  text += "warning: a second signal ends the run at once; run the same command again ";
+  text += needs_resume ? "with train.resume=true to " : "to ";
   text += step > 0 ? "go on after step " + std::to_string(step) + " of '" + run_folder + "'"
                    : "begin '" + run_folder + "' anew, which has no complete checkpoint yet";
   text += "\n";

@@ -12,8 +12,9 @@ namespace gimbal {
 void install_stop_signals();
 
 /// From where a new start goes on: after `step`, whose checkpoint in `run_folder` is complete; 0:
-/// there is none. From any thread.
-void note_restart(const std::string& run_folder, std::int64_t step);
+/// there is none. `needs_resume`: the recipe has train.resume=false, with which the same command is
+/// refused. From any thread.
+void note_restart(const std::string& run_folder, std::int64_t step, bool needs_resume);
 
 /// The signal that was received, or 0.
 int stop_signal();

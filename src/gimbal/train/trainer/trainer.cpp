@@ -32,6 +32,11 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+/// Behind "the same command": it is refused where there are checkpoints and it may not go on.
+const char* resume_words(const Recipe& recipe) {
+  return recipe.train.resume ? "" : " with train.resume=true";
+}
+
 }  // namespace
 
 Trainer::Trainer(Recipe recipe, std::optional<Plan> plan, std::filesystem::path run_folder,
@@ -85,15 +90,20 @@ TrainOutcome Trainer::run() {
       if (std::filesystem::exists(folder / name)) sync_file(folder / name);  // not moved away
     }
   };
-  rules.after_publishing = [folder = run_folder_.string()](std::uint64_t step) {
-    note_restart(folder, static_cast<std::int64_t>(step));
+  rules.after_publishing = [folder = run_folder_.string(),
+                            resumes = recipe_.train.resume](std::uint64_t step) {
+    note_restart(folder, static_cast<std::int64_t>(step), !resumes);
   };
   writer_ = std::make_unique<CheckpointWriter>(run_folder_, *runtime_.comm,
                                                placement_.layout().mesh, rules);
   const auto latest = find_latest_checkpoint(run_folder_, *runtime_.comm);
   make_planner(latest.has_value());
   if (!resume(latest)) start_weights();
-  if (runtime_.is_main()) note_restart(run_folder_.string(), step_);
+  if (runtime_.is_main()) {
+    // The stage before has checkpoints, which the same command meets first.
+    const bool needs_resume = !recipe_.train.resume && previous_run_;
+    note_restart(run_folder_.string(), step_, needs_resume);
+  }
   check_same_weights();
   total_steps_ = count_total_steps();
   // As rank 0 sees it: a disk may show the others an older state.
@@ -124,7 +134,7 @@ TrainOutcome Trainer::run() {
   if (!all_steps_done) report_communication();
   if (runtime_.is_main()) {
     log_warning(concat("stopped by ", signal_name(outcome.signal), " after step ", step_,
-                       "; run the same command again to go on"));
+                       "; run the same command again", resume_words(recipe_), " to go on"));
   }
   return outcome;
 }
@@ -208,8 +218,8 @@ void Trainer::save_after_error(const StepRunner& runner) {
   output_->progress.break_line();
   try {
     writer_->save_alone(training_state(), store_->shards(), optimizer_tensors(optimizer_));
-    log_warning(
-        concat("saved step ", step_, " before leaving; the same command goes on from there"));
+    log_warning(concat("saved step ", step_, " before leaving; the same command",
+                       resume_words(recipe_), " goes on from there"));
   } catch (const std::exception& error) {
     log_warning(concat("step ", step_, " could not be saved: ", error.what()));
   }
@@ -239,7 +249,7 @@ int Trainer::evaluate_now() {
   if (!output_) return 0;
   Json line = to_json(result, options);
   line["dataset"] = recipe_.data.eval;
-  line["model"] = (run_folder_ / "hf").string();
+  line["model"] = choose_export_folder(run_folder_ / "hf", total_steps_).folder.string();
   line["step"] = step_;
   write_file_atomic(run_folder_ / "eval.json", line.dump(2) + "\n");
   line["kind"] = "eval";
@@ -281,10 +291,15 @@ void Trainer::start_export() {
        checkpoint = checkpoint_path(run_folder_, static_cast<std::uint64_t>(step_)),
        lock = std::shared_ptr<FileLock>(std::move(lock_))] {
         if (recipe.checkpoint.export_hf) {
-          const auto earlier = find_export_note(folder / "hf");
+          const ExportTarget target = choose_export_folder(folder / "hf", steps);
           export_checkpoint(checkpoint, make_model_of_folder(recipe.model.path),
-                            export_dtype(recipe.model.dtype), recipe.model.path, folder / "hf");
-          if (earlier) log_info(replaced_export_text(folder / "hf", steps, earlier->step));
+                            export_dtype(recipe.model.dtype), recipe.model.path, target.folder);
+          if (target.earlier)
+            log_info(replaced_export_text(target.folder, steps, target.earlier->step));
+          if (!target.obstacle.empty()) {
+            log_warning(concat(target.obstacle, "; it is left alone, and the export of step ",
+                               steps, " is in '", target.folder.string(), "'"));
+          }
         }
         write_file_atomic(folder / "summary.json", summary.dump(2) + "\n");
         log_info("finished: " + folder.string());
