@@ -108,8 +108,9 @@ std::shared_ptr<CommState> make_comm_state(const LaunchInfo& launch, const at::D
   state->host = host_name();
   if (launch.world_size == 1) return state;
   if (device.is_cuda()) check_nccl(launch, device);
-  state->store = meet(launch, timeout);
+  // Before the processes meet: who ends now takes no store away from the others.
   if (!device.is_cuda()) state->transports = make_gloo_transports(launch);
+  state->store = meet(launch, timeout);
   state->health = make_health(*state);
   report_terminate(state);
   return state;
