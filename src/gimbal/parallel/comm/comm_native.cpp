@@ -16,15 +16,11 @@ class NativeMover : public CommMover {
   std::string transport() const override { return "nccl"; }
 
   StartedCall all_reduce(const at::Tensor& tensor) override {
-    std::vector<at::Tensor> tensors{tensor};
-    return backend_call(backend_->allreduce(tensors));
+    return backend_all_reduce(*backend_, tensor);
   }
 
   StartedCall broadcast(const at::Tensor& tensor, int root) override {
-    std::vector<at::Tensor> tensors{tensor};
-    c10d::BroadcastOptions options;
-    options.rootRank = root;
-    return backend_call(backend_->broadcast(tensors, options));
+    return backend_broadcast(*backend_, tensor, root);
   }
 
   StartedCall all_gather(const at::Tensor& out, const at::Tensor& in) override {

@@ -22,6 +22,18 @@ StartedCall backend_call(c10::intrusive_ptr<c10d::Work> work) {
   return call;
 }
 
+StartedCall backend_all_reduce(c10d::Backend& backend, const at::Tensor& tensor) {
+  std::vector<at::Tensor> tensors{tensor};
+  return backend_call(backend.allreduce(tensors));
+}
+
+StartedCall backend_broadcast(c10d::Backend& backend, const at::Tensor& tensor, int root) {
+  std::vector<at::Tensor> tensors{tensor};
+  c10d::BroadcastOptions options;
+  options.rootRank = root;
+  return backend_call(backend.broadcast(tensors, options));
+}
+
 C10dWork::C10dWork(std::shared_ptr<CommGroup> group, const FlightCall& call, CallTraffic traffic,
                    const StartCall& start)
     : group_(std::move(group)),

@@ -1,6 +1,7 @@
 // A call under way, and what it says when it fails. Included by comm_*.cpp only.
 #pragma once
 
+#include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/Work.hpp>
 
 #include <chrono>
@@ -27,8 +28,11 @@ struct StartedCall {
   std::function<void()> finish;
 };
 
-/// One collective of the backend.
+/// Collectives of the backend itself.
 StartedCall backend_call(c10::intrusive_ptr<c10d::Work> work);
+
+StartedCall backend_all_reduce(c10d::Backend& backend, const at::Tensor& tensor);
+StartedCall backend_broadcast(c10d::Backend& backend, const at::Tensor& tensor, int root);
 
 /// Makes the works of a call; on the calling thread.
 using StartCall = std::function<StartedCall()>;
