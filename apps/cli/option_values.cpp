@@ -2,11 +2,24 @@
 
 #include <charconv>
 #include <cmath>
+#include <optional>
 #include <string_view>
 
 #include "gimbal/base/error.h"
 
 namespace gimbal::cli {
+namespace {
+
+/// A finite number and nothing else; nothing for another text.
+std::optional<double> read_finite(std::string_view text) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, value);
+  if (parsed.ec != std::errc() || parsed.ptr != end || !std::isfinite(value)) return std::nullopt;
+  return value;
+}
+
+}  // namespace
 
 std::uint64_t whole_number(const std::string& option, const std::string& text, std::uint64_t least,
                            std::uint64_t most) {
@@ -20,13 +33,10 @@ std::uint64_t whole_number(const std::string& option, const std::string& text, s
 }
 
 double real_number(const std::string& option, const std::string& text) {
-  double value = 0;
-  const char* end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, value);
-  GIMBAL_USER_CHECK(
-      parsed.ec == std::errc() && parsed.ptr == end && std::isfinite(value) && value >= 0, option,
-      ": found '", text, "', expected a number of at least 0");
-  return value;
+  const std::optional<double> value = read_finite(text);
+  GIMBAL_USER_CHECK(value && *value >= 0, option, ": found '", text,
+                    "', expected a number of at least 0");
+  return *value;
 }
 
 double positive_number(const std::string& option, const std::string& text) {
@@ -46,15 +56,12 @@ double byte_count(const std::string& option, const std::string& text) {
       number = number.substr(0, at);
     }
   }
-  double value = 0;
-  const char* end = number.data() + number.size();
-  const auto parsed = std::from_chars(number.data(), end, value);
+  const std::optional<double> value = read_finite(number);
   GIMBAL_USER_CHECK(
-      parsed.ec == std::errc() && parsed.ptr == end && std::isfinite(value) && value > 0, option,
-      ": found '", text,
+      value && *value > 0, option, ": found '", text,
       "', expected a number above 0, alone or with K, M, G or T, such as 512M, 512MB or 512MiB "
       "(all in powers of 1024)");
-  return value * unit;
+  return *value * unit;
 }
 
 std::pair<std::string, std::string> split_name(const std::string& option, const std::string& text,

@@ -296,14 +296,18 @@ const Worker kGroups("comm groups", [] {
   std::cout << "ok";
 });
 
+void expect_ok(const std::vector<WorkerResult>& results) {
+  for (const WorkerResult& result : results) {
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_EQ(result.output, "ok");
+  }
+}
+
 class DistCommSizes : public testing::TestWithParam<std::tuple<std::string, int, std::string>> {};
 
 TEST_P(DistCommSizes, IsRight) {
   const auto [name, size, transport] = GetParam();
-  for (const WorkerResult& result : run_workers(name, size, {{"GIMBAL_TRANSPORT", transport}})) {
-    EXPECT_EQ(result.exit_code, 0);
-    EXPECT_EQ(result.output, "ok");
-  }
+  expect_ok(run_workers(name, size, {{"GIMBAL_TRANSPORT", transport}}));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -373,10 +377,7 @@ const Worker kCrossed("crossed waits", [] {
 });
 
 TEST(DistComm, SharedMemoryGoesOnWhileARankWaitsForTheNetwork) {
-  for (const WorkerResult& result : run_workers("crossed waits", 3)) {
-    EXPECT_EQ(result.exit_code, 0);
-    EXPECT_EQ(result.output, "ok");
-  }
+  expect_ok(run_workers("crossed waits", 3));
 }
 
 /// Sums of more values than a message's ring holds, and sums of few.
@@ -396,20 +397,10 @@ const Worker kLargeSums("large sums", [] {
 });
 
 TEST(DistComm, SumsInTheOrderOfTheRanks) {
-  for (const int size : {2, 3, 4}) {
-    for (const WorkerResult& result : run_workers("large sums", size)) {
-      EXPECT_EQ(result.exit_code, 0);
-      EXPECT_EQ(result.output, "ok");
-    }
-  }
+  for (const int size : {2, 3, 4}) expect_ok(run_workers("large sums", size));
 }
 
-TEST(DistComm, GroupsDoNotDisturbEachOther) {
-  for (const WorkerResult& result : run_workers("comm groups", 4)) {
-    EXPECT_EQ(result.exit_code, 0);
-    EXPECT_EQ(result.output, "ok");
-  }
-}
+TEST(DistComm, GroupsDoNotDisturbEachOther) { expect_ok(run_workers("comm groups", 4)); }
 
 const Worker kBytes("bytes", [] {
   const auto world = make_world();

@@ -77,11 +77,6 @@ std::vector<LocalProcess> exchange_processes(const CommState& state) {
   return result;
 }
 
-/// Behind what is shared: shows that another process has opened this memory and no other.
-struct MemoryToken {
-  std::uint64_t value = 0;
-};
-
 std::uint64_t random_token() {
   std::random_device source;
   return (std::uint64_t{source()} << 32) | source();
@@ -108,10 +103,11 @@ SharedOrNot share_memory(c10d::Store& store, const std::vector<int>& ranks, std:
       say(e.what());
     }
   };
+  // Behind what is shared: shows that another process has opened this memory and no other.
   const std::size_t token_begin = (num_bytes + 63) / 64 * 64;
-  const std::size_t all_bytes = token_begin + sizeof(MemoryToken);
+  const std::size_t all_bytes = token_begin + sizeof(std::uint64_t);
   const auto token = [&]() -> std::uint64_t& {
-    return reinterpret_cast<MemoryToken*>(result.memory->data() + token_begin)->value;
+    return *reinterpret_cast<std::uint64_t*>(result.memory->data() + token_begin);
   };
   const auto opened_key = [](std::size_t of) { return concat("opened/", of); };
   if (member == 0) {

@@ -22,7 +22,6 @@ class ByteRing {
   /// `capacity`: bytes at `data`, a power of two.
   ByteRing(ByteRingState& state, std::byte* data, std::size_t capacity);
 
-  std::size_t capacity() const { return capacity_; }
   std::size_t num_readable() const;
   /// For the writer. When there is not, the reader is asked to tell of the next room.
   bool has_room(std::size_t num_bytes);

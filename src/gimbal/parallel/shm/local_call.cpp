@@ -45,8 +45,7 @@ void LocalCall::add(LocalLane lane, const LocalMessage& message, bool incoming) 
   const auto peer = static_cast<std::size_t>(message.peer);
   LocalGroup::Peer& lanes = group_->peers_[peer];
   MessageLane& chosen = (incoming ? lanes.in : lanes.out)[static_cast<std::size_t>(lane)];
-  if (chosen.is_broken())
-    throw std::runtime_error("an earlier call with " + group_->names_[peer] + " was given up");
+  if (chosen.is_broken()) throw std::runtime_error(group_->given_up_text(peer));
   chosen.add({this, message.data, message.num_bytes});
   ++lanes.num_waiting;
   ++num_open_;
@@ -66,8 +65,7 @@ void LocalCall::drop() {
     LocalGroup::Peer& peer = group_->peers_[i];
     const auto drop_from = [&](MessageLane& lane) {
       const std::size_t count = lane.drop(*this);
-      if (count > 0)
-        group_->break_lane(lane, "an earlier call with " + group_->names_[i] + " was given up");
+      if (count > 0) group_->break_lane(lane, group_->given_up_text(i));
       peer.num_waiting -= count;
       return count;
     };

@@ -124,12 +124,15 @@ void LocalGroup::break_lane(MessageLane& lane, const std::string& reason) {
 void LocalGroup::break_second_phases() {
   constexpr auto kLane = static_cast<std::size_t>(LocalLane::kSecondPhase);
   for (std::size_t i = 0; i < peers_.size(); ++i) {
-    const std::string reason = "an earlier call with " + names_[i] + " was given up";
-    break_lane(peers_[i].out[kLane], reason);
-    break_lane(peers_[i].in[kLane], reason);
+    break_lane(peers_[i].out[kLane], given_up_text(i));
+    break_lane(peers_[i].in[kLane], given_up_text(i));
   }
 }
 
 Doorbell& LocalGroup::bell(std::size_t peer) const { return hub_->bell(members_[peer]); }
+
+std::string LocalGroup::given_up_text(std::size_t peer) const {
+  return "an earlier call with " + names_[peer] + " was given up";
+}
 
 }  // namespace gimbal

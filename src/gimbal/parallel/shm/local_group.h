@@ -62,6 +62,8 @@ class LocalGroup {
   /// A call has no second phase after all: the next one's messages would be taken for its.
   void break_second_phases();
   Doorbell& bell(std::size_t peer) const;
+  /// What calls say that come after one that was given up.
+  std::string given_up_text(std::size_t peer) const;
 
   std::shared_ptr<LocalHub> hub_;
   SharedMemory memory_;

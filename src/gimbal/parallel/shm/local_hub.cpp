@@ -110,9 +110,7 @@ void LocalHub::advance(bool incoming) {
 }
 
 void LocalHub::push_in_background() {
-  if (num_unsent_ == 0) return;
-  has_to_push_ = true;
-  changed_.notify_all();
+  if (num_unsent_ > 0) changed_.notify_all();
 }
 
 LocalHub::Away::Away(LocalHub& hub) : hub_(hub) {
@@ -132,12 +130,11 @@ void LocalHub::run_pusher() {
   Doorbell& own_bell = bell(own_);
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] { return ends_ || is_away_ || (has_to_push_ && !is_waiting_); });
+    changed_.wait(lock, [&] { return ends_ || is_away_ || (num_unsent_ > 0 && !is_waiting_); });
     if (ends_) return;
     const std::uint32_t seen = own_bell.rings();
     advance(is_away_);
-    has_to_push_ = num_unsent_ > 0;
-    if (!has_to_push_ && !is_away_) continue;
+    if (num_unsent_ == 0 && !is_away_) continue;
     lock.unlock();
     own_bell.wait(seen, kLongestSleep);
     lock.lock();

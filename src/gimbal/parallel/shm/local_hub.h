@@ -79,7 +79,6 @@ class LocalHub {
   std::size_t num_unsent_ = 0;    // messages that are not in their rings
   bool is_waiting_ = false;       // wait() moves messages
   bool is_away_ = false;          // the thread moves all messages
-  bool has_to_push_ = false;
   bool ends_ = false;
   std::condition_variable changed_;
   std::thread pusher_;  // last: it uses the others
